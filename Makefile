@@ -1,0 +1,20 @@
+PYTHON ?= python3
+VENV = . .venv/bin/activate &&
+
+.PHONY: repro test docs
+
+repro: .venv/stamp
+	@$(VENV) dvc repro && echo "Tables and figures: $$(dvc stage list | sed -n 's/^figures .*Outputs *//p')"
+
+test: .venv/stamp
+	@$(VENV) pytest
+
+docs: .venv/stamp
+	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+
+.venv/stamp: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@echo "Installing the pinned set into .venv: a few minutes, once"
+	@$(PYTHON) -m venv .venv
+	@$(VENV) pip install -qq --disable-pip-version-check -r requirements.lock && pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,158 @@
+"""The simulated challenge: its layout, its numbers, and that it is the same every time."""
+import itertools
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from ada_repro.core import named_rng
+from ada_repro.phantom import SITES, acquire, axis_mm, cord_at, draw_subject, label, oval, phantom_slices, rod, waves, write_phantom, write_subject
+
+KINDS = ['image.nii.gz', 'levels.txt', *(f'mask-r{r}.nii.gz' for r in range(1, 5))]
+
+
+@pytest.fixture(scope='module')
+def small(tmp_path_factory):
+    """Two subjects a site, two slices each."""
+    folder = tmp_path_factory.mktemp('phantom')/'small'
+    write_phantom(folder, seed=0, subjects=2, slices=2)
+    return folder
+
+
+def dice(a, b): return 2*(a & b).sum()/(a.sum() + b.sum())
+
+
+def test_layout_is_the_challenges(small):
+    names = [f'{site}-sc{n}-{kind}' for site in SITES for n in ('01', '09') for kind in KINDS]
+    assert sorted(p.name for p in small.iterdir()) == sorted(names)
+
+
+def test_counts_are_the_challenges():
+    assert [sum(s.slices) for s in SITES.values()] == [30, 113, 200, 134]
+    assert sum(sum(s.slices[:8]) for s in SITES.values()) == 381
+    assert sum(sum(s.slices[8:]) for s in SITES.values()) == 96
+    assert all(len(s.slices) == len(s.unlabelled) == 10 for s in SITES.values())
+    assert {s.slices[i] + s.unlabelled[i] for s in [SITES['site3']] for i in range(10)} <= set(range(20, 29))
+
+
+@pytest.mark.parametrize('name', SITES)
+def test_headers(small, name):
+    site = SITES[name]
+    image = nib.load(small/f'{name}-sc01-image.nii.gz')
+    assert image.get_data_dtype() == np.int16 and ''.join(nib.aff2axcodes(image.affine)) == site.axes
+    assert np.allclose(image.header.get_zooms()[:2], site.px_mm) and any(np.isclose(image.header.get_zooms()[2], site.slice_mm))
+    assert image.shape[:2] == site.matrix and image.shape[2] == 2 + site.unlabelled[0]
+    middle = image.affine @ [*(np.array(image.shape) - 1)/2, 1]
+    assert np.allclose(middle, [0, 0, 0, 1], atol=1e-4)
+    assert len((small/f'{name}-sc01-levels.txt').read_text().splitlines()) == image.shape[2]
+    for r in range(1, 5):
+        mask = nib.load(small/f'{name}-sc01-mask-r{r}.nii.gz')
+        assert mask.shape == image.shape and np.array_equal(mask.affine, image.affine)
+        data = np.asarray(mask.dataobj)
+        assert set(np.unique(data)) == {0, 1, 2} and (data == 1).any((0, 1)).sum() == 2
+
+
+@pytest.mark.parametrize('name', SITES)
+def test_mask_lies_on_the_cord_in_every_orientation(small, name):
+    """In world coordinates the grey matter is brighter than the white, and near the middle of the image."""
+    image, mask = (nib.as_closest_canonical(nib.load(small/f'{name}-sc01-{kind}.nii.gz')) for kind in ('image', 'mask-r1'))
+    a, m = image.get_fdata(), np.asarray(mask.dataobj)
+    assert 1.03 < a[m == 1].mean()/a[m == 2].mean() < 1.3
+    off_mm = (np.argwhere(m == 1).mean(0)[:2] - (np.array(m.shape[:2])-1)/2)*SITES[name].px_mm
+    assert np.abs(off_mm).max() < 8
+
+
+def test_levels_fall_towards_the_feet(small):
+    """Higher slices carry lower cervical numbers, whichever way the file stores them."""
+    for name, site in SITES.items():
+        levels = [int(line.split()[1]) for line in (small/f'{name}-sc01-levels.txt').read_text().splitlines()]
+        assert levels == sorted(levels, reverse=site.axes.endswith('S')) and 1 <= min(levels) <= max(levels) <= 8
+
+
+def test_same_seed_same_bytes_other_seed_other_bytes(tmp_path):
+    for d, seed in (('a', 0), ('b', 0), ('c', 1)):
+        (tmp_path/d).mkdir()
+        write_subject(tmp_path/d, seed, 'site1', 3)
+    for p in (tmp_path/'a').glob('*.nii.gz'):
+        assert p.read_bytes() == (tmp_path/'b'/p.name).read_bytes() != (tmp_path/'c'/p.name).read_bytes()
+
+
+def test_subject_does_not_depend_on_its_neighbours(small, tmp_path):
+    write_subject(tmp_path, 0, 'site2', 9, slices=2)
+    for kind in KINDS: assert (tmp_path/f'site2-sc09-{kind}').read_bytes() == (small/f'site2-sc09-{kind}').read_bytes()
+
+
+def test_drawing_does_not_touch_the_global_generators(tmp_path):
+    np.random.seed(0); torch.manual_seed(0)
+    before = np.random.get_state()[1].copy(), torch.get_rng_state()
+    phantom_slices(1)
+    assert np.array_equal(before[0], np.random.get_state()[1]) and torch.equal(before[1], torch.get_rng_state())
+
+
+@pytest.mark.parametrize('subjects, numbers', [(1, ['01']), (2, ['01', '09']), (5, ['01', '02', '03', '04', '09'])])
+def test_fewer_subjects(tmp_path, monkeypatch, subjects, numbers):
+    seen = []
+    monkeypatch.setattr('ada_repro.phantom.write_subject', lambda folder, seed, name, number, slices: seen.append((name, f'{number:02d}')))
+    write_phantom(tmp_path/'x', subjects=subjects)
+    assert seen == [(name, n) for name in SITES for n in numbers]
+
+
+@pytest.mark.parametrize('subjects', [0, 11])
+def test_impossible_number_of_subjects(tmp_path, subjects):
+    with pytest.raises(ValueError, match='1 to 10'): write_phantom(tmp_path/'x', subjects=subjects)
+    assert not list(tmp_path.iterdir())
+
+
+def test_raters_agree_as_in_the_challenge():
+    """Mean Dice over pairs of raters, on subjects of all sites: 0.84 +- 0.02; and no rater draws what another does."""
+    values = []
+    for i in range(48):
+        rng = named_rng('agreement', i)
+        gm = label(draw_subject(rng, list(SITES.values())[i % 4]), rng.uniform(-25, 25), .25, (160, 160)) == 1
+        values.append(np.mean([dice(a, b) for a, b in itertools.combinations(gm, 2)]))
+    assert .82 < np.mean(values) < .86 and max(values) < .97
+
+
+def test_contrast_is_that_of_real_scans():
+    """GM/WM on average 1.12-1.21, GM area 13-22 mm2: the ranges of published T2*-weighted cords."""
+    ratio, area = [], []
+    for i in range(32):
+        rng = named_rng('contrast', i)
+        s, z = draw_subject(rng, list(SITES.values())[i % 4]), rng.uniform(-25, 25)
+        image, labels = acquire(s, z, .5, (100, 100), rng), label(s, z, .5, (100, 100))
+        gm, wm = (labels == 1).sum(0) > 2, (labels == 2).all(0)
+        ratio.append(image[gm].mean()/image[wm].mean()), area.append(gm.sum()*.25)
+    assert 1.12 < np.mean(ratio) < 1.21 and min(ratio) > 1.02 and max(ratio) < 1.35
+    assert 13 < np.mean(area) < 22 and min(area) > 6 and max(area) < 30
+
+
+def test_grey_matter_lies_inside_the_cord():
+    x = np.linspace(-14, 14, 141, dtype=np.float32)
+    for i in range(40):
+        *_, cord, gm = cord_at(draw_subject(named_rng('inside', i), SITES['site1']), (x, x, 0.))
+        assert ((gm < 0) & (cord > .5)).sum() <= .02*(gm < 0).sum() and gm.dtype == np.float32
+
+
+def test_shapes_against_points_by_hand():
+    p = np.array([0., 3., 10.]), np.array([2., 0., 0.])
+    assert np.allclose(rod(p, (0, 0, 1), (4, 0, 1)), [1, -1, 5])
+    assert np.allclose(oval(p, (0, 0), 5, 5), np.hypot(*p) - 5, atol=1e-4)
+    assert np.allclose(axis_mm(4, .5), [-.75, -.25, .25, .75]) and np.allclose(axis_mm(4, .5, 2), [-.75, .25])
+
+
+def test_waves_against_the_sum_of_cosines():
+    x, y = np.linspace(-3, 3, 7), np.linspace(-2, 2, 5)
+    rng = named_rng('waves')
+    k, phase = rng.normal(size=(16, 3))/(2, 2, 8), rng.uniform(0, 2*np.pi, 16)
+    naive = [[np.sqrt(2/16)*sum(np.cos(k[:, 0]*a + k[:, 1]*b + k[:, 2]*1.5 + phase)) for b in y] for a in x]
+    assert np.allclose(waves(named_rng('waves'), 2)(x, y, 1.5), naive, atol=1e-4)
+
+
+def test_slices_in_memory():
+    images, targets = phantom_slices(5, px=64, spacing_mm=.5, seed=3, raters=2)
+    assert images.shape == (5, 1, 64, 64) and images.dtype == torch.float32
+    assert targets.shape == (5, 2, 64, 64) and targets.dtype == torch.bool and targets.flatten(2).any(2).all()
+    assert images.flatten(1).mean(1).abs().max() < 1e-4 and (images.flatten(1).std(1) - 1).abs().max() < 1e-3
+    assert torch.equal(images, phantom_slices(5, 64, .5, 3, 2)[0]) and torch.equal(images[:2], phantom_slices(2, 64, .5, 3, 2)[0])
+    assert not torch.equal(images, phantom_slices(5, 64, .5, 4, 2)[0])

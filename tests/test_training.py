@@ -1,0 +1,116 @@
+'Algorithm 1: what every arm, every cycle and every interruption must keep.'
+import pandas as pd
+import pytest
+import torch
+
+from ada_repro import training
+from ada_repro.data import Slices
+from ada_repro.phantom import phantom_slices
+from ada_repro.saliency import SALIENCY
+from ada_repro.training import CONTROLS, batch_of, dice_loss, load_state, mean_dice, new_state, predict, save_state, train, train_epoch
+
+MODEL = dict(width=4, dropout=0.2, bn_momentum=0.4, lr=0.01, seed=0)
+HOW = dict(seed=0, standard_epochs=1, cycles=2, ada_epochs=2, size=6, batch_size=8)
+STILL = dict(rotation_deg=0., shift=0., scaling=0., channel_shift=0., elastic_alpha=0., elastic_sigma=4., elastic_p=0.)
+
+
+def make_slices(n, split):
+    images, targets = phantom_slices(n, px=40, spacing_mm=1., seed=len(split))
+    table = pd.DataFrame(dict(site='1', subject=[f'{split}{i//4}' for i in range(n)], slice=range(n), spacing_mm=1., split=split))
+    return Slices(images, targets, table.assign(person=table.subject))
+
+
+@pytest.fixture(scope='module')
+def data(): return make_slices(16, 'train'), make_slices(8, 'val')
+
+
+def same(a, b): return all(torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), b.model.state_dict().values()))
+
+
+@pytest.mark.parametrize('arm', [*SALIENCY, *CONTROLS])
+def test_every_arm_runs_to_the_end(data, arm):
+    state = new_state(**MODEL)
+    history = pd.DataFrame(train(state, *data, arm=arm, **HOW))
+    assert history.epoch.tolist() == [1, 2, 3, 4, 5] and history.cycle.tolist() == [0, 1, 1, 2, 2]
+    assert history.loss.between(-1, 0).all() and history.DSC.between(0, 100).all()
+    assert len(state.windows) == 2 and all(corners.shape == (16, 2) for corners, _ in state.windows)
+    inside = ((state.windows[0][0] >= 0) & (state.windows[0][0] <= 34)).all()
+    assert inside == (arm != 'none')
+
+
+def test_arms_part_only_in_their_windows(data):
+    none, random = (pd.DataFrame(train(new_state(**MODEL), *data, arm=a, **HOW)) for a in ('none', 'random'))
+    assert none.loc[0].equals(random.loc[0]) and not none.loc[1:].equals(random.loc[1:])
+
+
+@pytest.mark.parametrize('stop', [1, 2, 3, 4])
+def test_continued_runs_end_with_the_same_bits(data, tmp_path, stop):
+    whole, part = new_state(**MODEL), new_state(**MODEL)
+    list(train(whole, *data, arm='vanilla', **HOW))
+    run = train(part, *data, arm='vanilla', **HOW)
+    for _ in range(stop): next(run)
+    save_state(part, tmp_path/'state.pt')
+    again = load_state(new_state(**MODEL | dict(seed=9)), tmp_path/'state.pt')
+    torch.rand(3)    # the global generator may be anywhere
+    list(train(again, *data, arm='vanilla', **HOW))
+    assert same(again, whole) and again.history == whole.history
+    assert all(torch.equal(again.best[k], whole.best[k]) for k in whole.best)
+
+
+def test_best_weights_are_those_of_the_best_epoch(data):
+    state = new_state(**MODEL)
+    list(train(state, *data, arm='random', **HOW))
+    best = new_state(**MODEL); best.model.load_state_dict(state.best)
+    assert mean_dice(predict(best.model, data[1].images), data[1].consensus) == max(r['DSC'] for r in state.history)
+
+
+def test_copies_double_the_steps_and_hide_the_window(data):
+    slices, n = data[0], 16
+    mask = torch.ones(n, 40, 40, dtype=torch.bool); mask[:, 3:9, 5:11] = False
+    generator = torch.Generator().manual_seed(0)
+    x, target = batch_of(torch.arange(2*n), slices, mask, generator, STILL, 'originals')
+    torch.testing.assert_close(x[:n], slices.images, atol=1e-4, rtol=1e-4)
+    assert torch.equal(x[n:], slices.images * mask[:, None])
+    assert all((t == r).all((1, 2)).any() for t, r in zip(target[n:], slices.targets))    # one rater's, and whole
+
+
+def test_inputs_are_left_alone(data):
+    images, targets = data[0].images.clone(), data[0].targets.clone()
+    list(train(new_state(**MODEL), *data, arm='gradcam', **HOW))
+    assert torch.equal(images, data[0].images) and torch.equal(targets, data[0].targets)
+
+
+@pytest.mark.parametrize('choice', [dict(sign='signed', flat='corner'), dict(protect='forbid'), dict(protect='none'), dict(explain='pred'), dict(explain='all'),
+    dict(layer='up.2.5'), dict(augment_copies='both'), dict(augment_copies='off')], ids=str)
+def test_every_open_choice_runs(data, choice):
+    assert len(list(train(new_state(**MODEL), *data, arm='gradcam', **HOW | dict(cycles=1, ada_epochs=1), **choice))) == 2
+
+
+def test_dice_loss_by_hand():
+    target = torch.tensor([[[[True, False], [False, False]]]])
+    logits = torch.tensor([[[[0., 0.], [-100., -100.]]]])    # p = 1/2, 1/2, 0, 0
+    assert dice_loss(logits, target, smooth=0.).item() == pytest.approx(-2*0.5 / (1 + 1))
+
+
+def test_mean_dice_by_hand():
+    pred = torch.tensor([[[1, 1], [0, 0]], [[1, 0], [0, 0]]]).bool()
+    target = torch.tensor([[[1, 0], [0, 0]], [[1, 0], [0, 0]]]).bool()
+    assert mean_dice(pred, target) == pytest.approx((200/3 + 100) / 2)
+
+
+def test_an_exploded_loss_names_epoch_and_batch(data):
+    state = new_state(**MODEL)
+    with torch.no_grad(): state.model.head.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match='epoch 1, batch 0'): train_epoch(state, data[0], None, 0, 8, STILL, 'originals')
+
+
+def test_unknown_arms_are_refused_in_one_line():
+    with pytest.raises(ValueError, match="'grdcam'; known are vanilla"): training.check_arms(['gradcam', 'grdcam'])
+
+
+def test_a_crafted_checkpoint_runs_nothing(tmp_path):
+    class Evil:
+        def __reduce__(self): return (open, (str(tmp_path/'pwned'), 'w'))
+    torch.save({'model': Evil()}, tmp_path/'state.pt')
+    with pytest.raises(Exception): load_state(new_state(**MODEL), tmp_path/'state.pt')
+    assert not (tmp_path/'pwned').exists()
