@@ -6,12 +6,12 @@
 __all__ = ['SALIENCY', 'EXPLAINED', 'ForegroundScore', 'saliency_method', 'vanilla', 'input_x_gradient', 'guided_backprop',
            'gradcam', 'guided_gradcam', 'check_hookable', 'saliency_map']
 
-# %% ../nbs/05_saliency.ipynb #c02n
+# %% ../nbs/05_saliency.ipynb #c02
 import warnings
 from typing import Callable
 
 import torch
-from captum.attr import GuidedBackprop, GuidedGradCam, InputXGradient, LayerAttribution, LayerGradCam, Saliency
+from captum import attr
 from torch import nn, Tensor
 
 from .unet import count_relus
@@ -42,36 +42,36 @@ def saliency_method(
     SALIENCY[f.__name__] = f
     return f
 
-# %% ../nbs/05_saliency.ipynb #c10
+# %% ../nbs/05_saliency.ipynb #c10n
 @saliency_method
 def vanilla(score, x, layer):
     'Gradient of the score.'
-    return Saliency(score).attribute(x, abs=False)
+    return attr.Saliency(score).attribute(x, abs=False)
 
-# %% ../nbs/05_saliency.ipynb #c12
+# %% ../nbs/05_saliency.ipynb #c12n
 @saliency_method
 def input_x_gradient(score, x, layer):
     'Gradient times input.'
-    return InputXGradient(score).attribute(x)
+    return attr.InputXGradient(score).attribute(x)
 
-# %% ../nbs/05_saliency.ipynb #c14
+# %% ../nbs/05_saliency.ipynb #c14n
 @saliency_method
 def guided_backprop(score, x, layer):
     'Gradient in which each ReLU passes only what is positive.'
-    return GuidedBackprop(score).attribute(x)
+    return attr.GuidedBackprop(score).attribute(x)
 
-# %% ../nbs/05_saliency.ipynb #c16
+# %% ../nbs/05_saliency.ipynb #c16n
 @saliency_method
 def gradcam(score, x, layer):
     'Feature maps of a layer weighted by their mean gradient, positive part.'
-    cam = LayerGradCam(score, layer).attribute(x, relu_attributions=True)
-    return LayerAttribution.interpolate(cam, x.shape[-2:], 'bilinear')
+    cam = attr.LayerGradCam(score, layer).attribute(x, relu_attributions=True)
+    return attr.LayerAttribution.interpolate(cam, x.shape[-2:], 'bilinear')
 
-# %% ../nbs/05_saliency.ipynb #c18
+# %% ../nbs/05_saliency.ipynb #c18n
 @saliency_method
 def guided_gradcam(score, x, layer):
     'GradCam times guided backprop.'
-    return GuidedGradCam(score, layer).attribute(x, interpolate_mode='bilinear')
+    return attr.GuidedGradCam(score, layer).attribute(x, interpolate_mode='bilinear')
 
 # %% ../nbs/05_saliency.ipynb #c21
 EXPLAINED = {

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ada_repro.anatomy import cord_at, oval, rod, waves
 from ada_repro.core import named_rng
-from ada_repro.phantom import SITES, acquire, axis_mm, cord_at, draw_subject, label, oval, phantom_slices, rod, waves, write_phantom, write_subject
+from ada_repro.phantom import SITES, acquire, axis_mm, draw_subject, label, phantom_slices, write_phantom, write_subject
 
 KINDS = ['image.nii.gz', 'levels.txt', *(f'mask-r{r}.nii.gz' for r in range(1, 5))]
 

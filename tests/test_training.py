@@ -7,7 +7,8 @@ from ada_repro import training
 from ada_repro.data import Slices
 from ada_repro.phantom import phantom_slices
 from ada_repro.saliency import SALIENCY
-from ada_repro.training import CONTROLS, batch_of, dice_loss, load_state, mean_dice, new_state, predict, save_state, train, train_epoch
+from ada_repro.runs import load_state, save_state
+from ada_repro.training import CONTROLS, batch_of, dice_loss, mean_dice, new_state, predict, train, train_epoch
 
 MODEL = dict(width=4, dropout=0.2, bn_momentum=0.4, lr=0.01, seed=0)
 HOW = dict(seed=0, standard_epochs=1, cycles=2, ada_epochs=2, size=6, batch_size=8)
