@@ -124,7 +124,7 @@ def arm_table(
                      | bootstrap_interval(gain[gain.arm == arm], 'DSC', f'DSC_minus_{reference}'))
     return pd.DataFrame(table)
 
-# %% ../nbs/10_evidence.ipynb #c29
+# %% ../nbs/10_evidence.ipynb #c29n
 def table3(
     scores:pd.DataFrame,  # All scores
     paper:pd.DataFrame,   # The paper's Table 3
@@ -136,15 +136,17 @@ def table4(
     scores:pd.DataFrame,  # All scores
     paper:pd.DataFrame,   # The paper's Table 4
 )->pd.DataFrame:
-    'Table 4: the mean over all occluded copies, the drop from Table 3, and what of it is counting.'
+    'Table 4: the mean over all occluded copies, the drop from Table 3, what of it is counting, and what is left without any context.'
+    context = per_slice(scores, ['context']).query("weights == 'best'")
     none = scores[scores.arm == 'none']
     scores = pd.concat([scores, pd.concat([counting_null(none), none[none.group == 'original']]).assign(arm='counting')])
     table, whole = arm_table(per_slice(scores), paper, VALUES[:-1]), per_slice(scores, ['original']).query("weights == 'best'")
     drop, counted = (difference(whole, per_slice(s), ('arm', *SLICE)) for s in (scores, counting_null(scores)))
     drops = [bootstrap_interval(drop[drop.arm == arm], 'DSC', 'DSC_drop') for arm in table.arm]
-    return table.join(pd.DataFrame(drops)).assign(DSC_drop_counting=[counted.DSC[counted.arm == arm].mean() for arm in table.arm])
+    alone = [bootstrap_interval(context[context.arm == arm], 'DSC', 'DSC_context') for arm in table.arm]
+    return table.join(pd.DataFrame(drops)).assign(DSC_drop_counting=[counted.DSC[counted.arm == arm].mean() for arm in table.arm]).join(pd.DataFrame(alone))
 
-# %% ../nbs/10_evidence.ipynb #c30
+# %% ../nbs/10_evidence.ipynb #c33
 def provenance(
     scores:pd.DataFrame,  # All scores
     folder,               # Folder with a subfolder `<arm>-<seed>`, each with its run.json
@@ -157,6 +159,7 @@ def provenance(
     def seen(f): return ' / '.join(dict.fromkeys(f(r) for r in records)) or 'not recorded'
     kind = 'simulated' if dataset == 'phantom' else 'real'
     over = 'subjects and seeds' if len(seeds) > 1 else 'subjects, not over trainings: there is one seed'
+    def machine(r): return f'{r["device"]} {r.get("isa", "")}, {r.get("threads", "?")} threads'
     return [f'Data: {dataset} ({kind} scans). Profile: {profile}. Seeds: {len(seeds)} ({", ".join(map(str, seeds))}).',
             f'Validation: {len(n)} subjects, {n.sum()} slices. Intervals in tables: 95 %, bootstrap over {over}.',
-            f'Machine: {seen(lambda r: r["device"])}; {seen(lambda r: ", ".join(f"{k} {v}" for k, v in r["versions"].items()))}.']
+            f'Machine: {seen(machine)}; {seen(lambda r: ", ".join(f"{k} {v}" for k, v in r["versions"].items()))}.']

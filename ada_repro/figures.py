@@ -182,9 +182,9 @@ def save_figure(
         fig.savefig(folder/f'{name}.svg', bbox_inches='tight', metadata=dict(Date=None, Title=name, Description=text))
         fig.savefig(folder/f'{name}.png', bbox_inches='tight', dpi=130, metadata=dict(Software=None, Description=text))
 
-# %% ../nbs/11_figures.ipynb #c28
+# %% ../nbs/11_figures.ipynb #c31
 HEADS = dict(arm='Arm', HSD='HSD [mm]', HSD_rows='HSD by rows', DSC_raters='DSC, mean over raters', DSC_last='DSC, last epoch', DSC_minus_none='DSC minus No hole',
-             DSC_drop='DSC lost', DSC_drop_counting='DSC lost by counting')
+             DSC_drop='DSC lost', DSC_drop_counting='DSC lost by counting', DSC_context='DSC without context')
 
 def write_table(
     frame:pd.DataFrame,  # A row per arm; `x`, `x_low`, `x_high` make one column of the page
