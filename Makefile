@@ -1,16 +1,22 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-.PHONY: repro test docs
+.PHONY: repro test docs realism faults
 
 repro: .venv/stamp
-	@$(VENV) dvc repro && echo "Tables and figures: $$(dvc stage list | sed -n 's/^figures .*Outputs *//p')"
+	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's/^figures .*Outputs *//p')"
 
 test: .venv/stamp
 	@$(VENV) pytest
 
+faults: .venv/stamp
+	@$(VENV) python tests/faults.py
+
 docs: .venv/stamp
 	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+
+realism: .venv/stamp
+	@$(VENV) python benchmarks/realism.py $(RAW)
 
 .venv/stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }

@@ -4,16 +4,15 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'DATA', 'FIGURES', 'find_root', 'DataError', 'name_seed', 'named_generator', 'named_rng', 'best_device',
-           'whole_folder', 'whole_file', 'folder_hash', 'run_record', 'write_json']
+           'is_running', 'remove', 'part_of', 'whole_folder', 'whole_file', 'folder_hash', 'run_record', 'write_json']
 
 # %% ../nbs/00_core.ipynb #c02
-import hashlib, json, os, platform, resource, shutil, sys, time
+import glob, hashlib, json, os, platform, resource, shutil, sys, time
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-import torch
 
 # %% ../nbs/00_core.ipynb #c04
 def find_root(
@@ -36,7 +35,7 @@ class DataError(Exception):
     ):
         super().__init__(f'{where}: {fault}. {remedy}.')
 
-# %% ../nbs/00_core.ipynb #c12
+# %% ../nbs/00_core.ipynb #c10
 def name_seed(
     *names,  # Whatever identifies the draw, e.g. `seed, 'augment', epoch`
 )->int:      # In [0, 2^63)
@@ -46,8 +45,9 @@ def name_seed(
 def named_generator(
     *names,        # As for `name_seed`
     device='cpu',  # Where the numbers are drawn
-)->torch.Generator:
+)->'torch.Generator':
     'A torch generator for the draw that has this name.'
+    import torch
     return torch.Generator(device).manual_seed(name_seed(*names))
 
 def named_rng(
@@ -56,36 +56,63 @@ def named_rng(
     'A numpy generator for the draw that has this name.'
     return np.random.default_rng(name_seed(*names))
 
-# %% ../nbs/00_core.ipynb #c15
+# %% ../nbs/00_core.ipynb #c14x
 def best_device()->str:
     'The fastest device at hand.'
+    import torch
     return 'cuda' if torch.cuda.is_available() else 'cpu'
 
-# %% ../nbs/00_core.ipynb #c17
+# %% ../nbs/00_core.ipynb #c16x
+def is_running(
+    pid:int,  # A process on this machine
+)->bool:
+    'Whether a process lives.'
+    try: os.kill(pid, 0)
+    except ProcessLookupError: return False
+    except PermissionError: pass    # somebody else's, and it lives
+    return True
+
+def remove(
+    path:Path,  # File or folder, or nothing
+):
+    'Remove whatever is there.'
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+
+def part_of(
+    path:Path,  # File or folder to make
+)->Path:        # A name beside it
+    'Where this process writes before it is whole; what dead processes left there is removed.'
+    for old in path.parent.glob(f'{glob.escape(path.name)}.{platform.node()}-*.part'):
+        if not is_running(int(old.stem.rpartition('-')[2])): remove(old)
+    return path.with_name(f'{path.name}.{platform.node()}-{os.getpid()}.part')
+
+# %% ../nbs/00_core.ipynb #c16n
 @contextmanager
 def whole_folder(
     path:Path,  # The folder to make; an older one is replaced
 ):
     'A folder that appears only when everything in it has been written.'
-    tmp = path.with_name(path.name + '.part')
-    shutil.rmtree(tmp, ignore_errors=True)
-    tmp.mkdir(parents=True)
-    try: yield tmp
-    except BaseException: shutil.rmtree(tmp, ignore_errors=True); raise
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(tmp, path)
+    tmp = part_of(path)
+    old = tmp.with_name(tmp.name.replace(f'-{os.getpid()}.part', f'-old-{os.getpid()}.part'))
+    remove(tmp); tmp.mkdir(parents=True)
+    try:
+        yield tmp
+        if path.exists(): os.replace(path, old)
+        os.replace(tmp, path)
+    finally:
+        for p in (tmp, old): shutil.rmtree(p, ignore_errors=True)
 
 @contextmanager
 def whole_file(
     path:Path,  # The file to make; an older one is replaced
 ):
     'A path to write to, which takes its name only when it is complete and on the disk.'
-    tmp = path.with_name(path.name + '.part')
+    tmp = part_of(path)
     try:
         yield tmp
         with open(tmp, 'rb+') as f: os.fsync(f.fileno())
         os.replace(tmp, path)
-    finally: tmp.unlink(missing_ok=True)
+    finally: remove(tmp)
 
 # %% ../nbs/00_core.ipynb #c20xn
 def folder_hash(
@@ -98,13 +125,14 @@ def folder_hash(
         if p.is_file(): h.update(f'{p.relative_to(folder)}\0'.encode() + hashlib.sha256(p.read_bytes()).digest())
     return h.hexdigest()
 
-# %% ../nbs/00_core.ipynb #c21x
+# %% ../nbs/00_core.ipynb #c22n
 def run_record(
     params:dict,    # What the run was told
     data:str,       # Hash of the data it saw
     started:float,  # `time.time()` at its start
 )->dict:
     'What a run was told, what it ran on, and what it cost.'
+    import torch
     packages = ('torch', 'captum', 'numpy', 'scipy', 'nibabel')
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
     return dict(params=params, data=data, versions={'python': platform.python_version(), **{p: version(p) for p in packages}},

@@ -9,7 +9,7 @@ html_theme = 'sphinx_book_theme'
 html_static_path, html_css_files = ['wide.css'], ['wide.css']
 html_copy_source = False
 root_doc = 'README'
-include_patterns = ['README.md', 'data/README.md', 'nbs/**.ipynb']
+include_patterns = ['README.md', 'data/README.md', 'docs/*.md', 'figures/**/table*.md', 'nbs/**.ipynb']
 exclude_patterns = ['.*', '_docs', 'nbs/.*', 'nbs/experiments/.*']
 nb_execution_mode = 'off'
 myst_enable_extensions = ['amsmath', 'dollarmath']
@@ -30,12 +30,21 @@ nbs/*
 :caption: Experiments
 nbs/experiments/*
 data/README
+docs/*
+```
+
+```{toctree}
+:hidden:
+:glob:
+:caption: Tables
+figures/*/table*
 ```
 '''
 
 def readable(app, page, source):
-    'README gets the table of contents; notebooks lose the directives meant for nbdev.'
+    'README gets the table of contents; tables get a title; notebooks lose the directives meant for nbdev.'
     if page == root_doc: source[0] += CONTENTS
+    if page.startswith('figures/'): source[0] = f'# {page.removeprefix("figures/")}\n\n' + source[0]
     if not page.startswith('nbs/'): return
     notebook = nbformat.reads(source[0], 4)
     notebook.cells = [c for c in notebook.cells if not c.source.startswith('#| default_exp')]

@@ -1,15 +1,18 @@
 """Nothing wrong loads silently: every fault is made from a valid volume, and must end as one line that names the file."""
-import gzip, json, os, struct, subprocess, sys
+import gzip, json, os, re, runpy, shutil, struct, subprocess, sys
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import save_file
 
 from ada_repro import data
-from ada_repro.core import ROOT, DataError
-from ada_repro.data import DATASETS, Subject, check, load_slices, main, prepare, read_volume
+from ada_repro.core import ROOT, DataError, folder_hash
+from ada_repro.data import DATASETS, OPEN_SESSIONS, Subject, check, load_slices, main, prepare, read_volume
+from ada_repro.unet import UNet
+from ada_repro.volume import read_nifti
 
 REAL = Path(os.environ.get('ADA_GM_CHALLENGE', ROOT.parent/'shared'/'data'/'gm-challenge'))
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f'no open grey matter challenge data in {REAL} (set ADA_GM_CHALLENGE)')
@@ -212,6 +215,26 @@ def white_matter_called_grey(path): write(path, np.array([0, 2, 1], np.uint8)[ar
 def a_single_voxel(path): a = arrays()[1]; b = np.zeros_like(a); b[32, 32, 1] = 1; write(path, b)
 @fault('cord')
 def cord_elsewhere(path): write(path, np.roll(arrays()[2], 16, 0))
+@fault('cord')
+def missing_cord(path): path.unlink()
+@fault('cord')
+def cord_of_other_shape(path): write(path, arrays()[2][1:])
+@fault('cord')
+def cord_with_shifted_affine(path): a = AFFINE.copy(); a[2, 3] = 5; write(path, arrays()[2], a)
+@fault('cord')
+def cord_with_label_2(path): write(path, arrays()[2]*2)
+@fault('one')
+def mask_of_four_dimensions(path): write(path, np.stack([arrays()[1]]*2, -1))
+@fault('one')
+def mask_of_two_dimensions(path): write(path, arrays()[1][..., 0])
+@fault('scan')
+def nifti_2(path): path.write_bytes(gzip.compress(nib.Nifti2Image(arrays()[0], AFFINE).to_bytes()))
+@fault('scan')
+def in_metres(path): write(path, arrays()[0], AFFINE@np.diag([.001, .001, .001, 1]))
+@fault('scan')
+def in_microns(path): write(path, arrays()[0], AFFINE@np.diag([1000, 1000, 1000, 1]))
+@fault('scan')
+def two_streams(path): path.write_bytes(path.read_bytes()*2)
 
 
 @pytest.mark.filterwarnings('error')
@@ -237,21 +260,25 @@ def test_a_lone_mask_at_the_edge_is_refused(tmp_path):
     with pytest.raises(DataError, match='no mask'): read_volume(tmp_path/'i.nii.gz', [])
 
 
+def loads_wrong(path, load, same, flips=300, cuts=100):
+    "Flips one bit, or cuts the end off, at random places of a stream; which of them load, other than right."
+    raw, truth, rng, wrong = path.read_bytes(), load(), np.random.default_rng(0), []
+    plain = gzip.decompress(raw)
+    for bit in rng.choice(8*len(raw), flips, replace=False):
+        bad = bytearray(raw); bad[bit//8] ^= 1 << bit % 8; path.write_bytes(bad)
+        try: v = load()
+        except DataError: continue
+        if not same(v, truth) or gzip.decompress(bad) != plain: wrong.append(bit)
+    for n in rng.integers(0, len(raw), cuts):
+        path.write_bytes(raw[:n])
+        try: load(); wrong.append(-n)
+        except DataError: pass
+    return wrong
+
+
 @pytest.mark.parametrize('where', ['scan', 'one'])
 def test_flips_and_truncations_never_load_wrong(where, files):
-    truth, raw, rng = read(files), files[where].read_bytes(), np.random.default_rng(0)
-    flips, cuts = int(os.environ.get('ADA_FLIPS', 60)), int(os.environ.get('ADA_CUTS', 30))
-    plain, wrong = gzip.decompress(raw), []
-    for bit in rng.choice(8*len(raw), flips, replace=False):
-        bad = bytearray(raw); bad[bit//8] ^= 1 << bit % 8; files[where].write_bytes(bad)
-        try: v = read(files)
-        except DataError: continue
-        if not (np.array_equal(v.image, truth.image) and np.array_equal(v.masks, truth.masks)) or gzip.decompress(bad) != plain: wrong.append(bit)
-    for n in rng.integers(0, len(raw), cuts):
-        files[where].write_bytes(raw[:n])
-        try: read(files); wrong.append(-n)
-        except DataError: pass
-    assert not wrong
+    assert not loads_wrong(files[where], lambda: read(files), lambda a, b: np.array_equal(a.image, b.image) and np.array_equal(a.masks, b.masks))
 
 
 def test_every_bit_of_the_gzip_header(files):
@@ -421,6 +448,20 @@ def test_wrong_names_and_folders(challenge, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ['empty']
 
 
+@pytest.mark.parametrize('name', ['../scgm', '../../raw/scgm', '/etc', 'scgm/../scgm', 'scgm/', '.', '', 'scgm\nphantom'])
+def test_a_name_is_no_path(name, challenge, tmp_path):
+    raw = tmp_path/'data'/'raw'/'scgm'
+    shutil.copytree(challenge, raw, copy_function=os.link)
+    for run in (lambda: data.check_dataset(name, raw.parent/name), lambda: prepare(name, raw.parent/name, tmp_path/'data'/'slices', .5, 40)):
+        with pytest.raises(DataError, match='is not known. Known are scgm, phantom, gm_challenge') as e: run()
+        assert '\n' not in str(e.value)
+    assert [p.name for p in (tmp_path/'data').iterdir()] == ['raw']
+
+
+def test_no_archive_is_unpacked_by_us():
+    for p in [*(ROOT/'ada_repro').glob('*.py'), *(ROOT/'nbs').rglob('*.ipynb')]: assert not re.search(r'tarfile|zipfile|unpack_archive|pickle\.load', p.read_text()), p
+
+
 def test_a_person_on_both_sides(challenge, tmp_path):
     def split_wrong(folder): return [Subject('s', f'sc0{i}', 'anna', split, folder/f'site1-sc0{i}-image.nii.gz', [folder/f'site1-sc0{i}-mask-r1.nii.gz'])
                                      for i, split in ((1, 'train'), (2, 'val'))]
@@ -442,6 +483,82 @@ def test_broken_slices_are_refused(challenge, tmp_path):
         if not spoiler: continue
         spoiler(tmp_path/'s'/name)
         with pytest.raises(DataError, match='slices'): load_slices(tmp_path/'s')
+
+
+# The open data's layout, without the open data --------------------------------------------------------------------------
+
+@pytest.fixture
+def bids(tmp_path):
+    "Seven tiny sessions; one slice of 9604 has no cord mask."
+    folder = tmp_path/'raw'
+    for i, name in enumerate(OPEN_SESSIONS):
+        (image, mask, cord), stem = arrays(seed=i), f'sub-{name}/anat/sub-{name}_run-1_T2starw'
+        if name == '9604': cord[..., 2] = 0
+        write(folder/f'{stem}.nii.gz', image)
+        write(folder/'derivatives'/'labels'/f'{stem}_gmseg-manual.nii.gz', (mask == 1).astype(np.uint8))
+        write(folder/'derivatives'/'labels'/f'{stem}_seg-manual.nii.gz', cord)
+    return folder
+
+
+def test_bids_layout(bids, tmp_path, capsys):
+    assert main(['check', str(bids)]) == 0
+    out = capsys.readouterr().out
+    assert 'sub-9604_run-1_T2starw.nii.gz: slice 2 has' in out and 'no cord mask' in out and 'CEITEC' in out
+    s = prepare('gm_challenge', bids, tmp_path/'slices', .5, 40)
+    assert len(s) == 7*DEPTH - 1 and s.targets.shape[1] == 1 and s.table.person.nunique() == 5
+    assert set(s.subset('val').table.subject) == {'sub-9418', 'sub-9604'}
+    assert '1 no cord mask' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize('where, make', [
+    ('10062Ses2_run-1_T2starw_seg-manual', lambda folder, p: p.unlink()),
+    ('9584_run-1_T2starw_gmseg-manual', lambda folder, p: p.unlink()),
+    ('9584_run-1_T2starw_gmseg-manual', lambda folder, p: write(p, arrays()[1])),
+    ('9709Ses2_run-1_T2starw', lambda folder, p: spoil(p, next(folder.rglob('sub-9709Ses1_run-1_T2starw.nii.gz')).read_bytes())),
+    ('9418_run-1_T2starw', lambda folder, p: [shutil.rmtree(folder/'sub-9418'), shutil.rmtree(folder/'derivatives'/'labels'/'sub-9418')])])
+def test_bids_faults(where, make, bids, tmp_path):
+    make(bids, next(bids.rglob(f'sub-{where}.nii.gz')))
+    (problem,) = check('gm_challenge', bids)
+    assert where in problem and main(['check', str(bids)]) == 1
+    with pytest.raises(DataError, match=where): prepare('gm_challenge', bids, tmp_path/'slices', .5, 40)
+    assert not (tmp_path/'slices').exists()
+
+
+# What DVC notices ------------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def checkout(challenge, tmp_path):
+    "A fresh clone on the smoke profile, its raw data a link as data/README tells to make it."
+    folder, raw = tmp_path/'ada_repro', tmp_path/'challenge'
+    names = subprocess.run(['git', 'ls-files', '-coz', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, names.split('\0')):
+        if not (ROOT/name).is_file(): continue
+        (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT/name, folder/name)
+    subprocess.run(['git', 'init', '-q'], cwd=folder, check=True)
+    params = (folder/'params.yaml').read_text()
+    (folder/'params.yaml').write_text(params.replace('dataset: phantom', 'dataset: scgm').replace('profile: *laptop', 'profile: *smoke'))
+    shutil.copytree(challenge, raw)
+    (folder/'data'/'raw').mkdir(parents=True); (folder/'data'/'raw'/'scgm').symlink_to(raw)
+    (folder/'data'/'arms').mkdir(); (folder/'data'/'arms'/'README.txt').touch()  # as the check stage leaves it
+    return folder
+
+
+def repro_prepare(folder):
+    env = os.environ | {'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
+    done = subprocess.run([sys.executable, '-m', 'dvc', 'repro', '--single-item', 'prepare'], cwd=folder, env=env, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_a_changed_raw_file_is_noticed(checkout):
+    manifests = []
+    for seed in (None, 99):
+        if seed: write(checkout/'data'/'raw'/'scgm'/'site2-sc05-image.nii.gz', arrays(seed)[0])
+        code, output = repro_prepare(checkout)
+        assert code == 0 and "Running stage 'prepare'" in output, output[-3000:]
+        manifests.append(json.loads((checkout/'data'/'slices'/'report.json').read_text()))
+    before, after = manifests
+    assert len(before['manifest']) == 200 and after['manifest_sha256'] != before['manifest_sha256']
+    assert [k for k, digest in before['manifest'].items() if digest != after['manifest'][k]] == ['site2-sc05-image.nii.gz']
 
 
 # Resampling, by hand ---------------------------------------------------------------------------------------------------
@@ -517,3 +634,51 @@ def test_every_transposed_or_shifted_open_mask_is_refused(tmp_path):
         square = np.zeros_like(values); square[:n, :n] = values[:n, :n].swapaxes(0, 1)
         for name, bad in {'transposed.nii.gz': square, 'rolled.nii.gz': np.roll(values, 120, 0)}.items():
             with pytest.raises(DataError, match=name): read_volume(image, [write(tmp_path/name, bad, m.affine)])
+
+
+@needs_real
+def test_flips_and_truncations_of_a_real_scan_never_load_wrong(tmp_path):
+    path = shutil.copy(REAL/'sub-9709Ses2'/'anat'/'sub-9709Ses2_run-1_T2starw.nii.gz', tmp_path)
+    assert not loads_wrong(Path(path), lambda: read_nifti(path), lambda a, b: np.array_equal(a.values, b.values) and np.array_equal(a.affine, b.affine))
+
+
+# The realism benchmark -------------------------------------------------------------------------------------------------
+
+@pytest.fixture
+def trained(challenge, tmp_path):
+    "A project whose baseline has ended; its network has learnt nothing."
+    (tmp_path/'dvc.yaml').touch()
+    slices, run = tmp_path/'data'/'slices', tmp_path/'data'/'runs'/'baseline-0'
+    prepare('phantom', challenge, slices, .5, 40); run.mkdir(parents=True)
+    save_file(UNet(2).state_dict(), run/'best.safetensors')
+    (run/'run.json').write_text(json.dumps(dict(params=dict(threshold=.5), data=folder_hash(slices))))
+    return tmp_path
+
+
+def realism(folder, raw):
+    done = subprocess.run([sys.executable, ROOT/'benchmarks'/'realism.py', raw], cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_realism_is_of_phantoms_alone(trained, challenge):
+    phantom_run = runpy.run_path(str(ROOT/'benchmarks'/'realism.py'))['phantom_run']
+    run, slices = trained/'data'/'runs'/'baseline-0', trained/'data'/'slices'
+    assert phantom_run(run, slices)[1]['crop_px'] == 40
+    code, out, err = realism(trained, challenge)
+    assert code == 1 and err.startswith('realism: ') and 'no gm_challenge data' in err and len(err.splitlines()) == 1 and not (trained/'benchmarks').exists()
+    prepare('phantom', challenge, slices, 1., 40)
+    with pytest.raises(DataError, match='was not trained on'): phantom_run(run, slices)
+    prepare('scgm', challenge, slices, .5, 40)
+    with pytest.raises(DataError, match='holds scgm slices'): phantom_run(run, slices)
+    (run/'run.json').unlink()
+    with pytest.raises(DataError, match='no finished run'): phantom_run(run, slices)
+
+
+@needs_real
+def test_realism_counts_every_real_slice(trained):
+    code, out, err = realism(trained, REAL)
+    assert code == 0 and '5 people' in out, err
+    table, stored = pd.read_csv(trained/'benchmarks'/'realism.csv'), pd.read_csv(ROOT/'benchmarks'/'realism.csv')
+    assert table.columns.tolist() == stored.columns.tolist() == ['subject', 'site', 'slices', 'DSC']
+    assert table.drop(columns='DSC').equals(stored.drop(columns='DSC')) and stored.slices.sum() == 128
+    assert np.average(stored.DSC, weights=stored.slices) > 60

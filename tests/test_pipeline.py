@@ -114,6 +114,7 @@ def break_dataset(folder): edit(folder, x=('dataset: phantom', 'dataset: fantom'
 def break_absent(folder): edit(folder, x=('dataset: phantom', 'dataset: gm_challenge'))
 def break_method(folder): edit(folder, x=('- gradcam', '- grdcam'))
 def break_parameter(folder): edit(folder, x=('crop_px: 40', 'crop_pixels: 40'))
+def break_name(folder): edit(folder, x=('name: smoke', 'name: ../../escaped'))
 def break_type(folder): edit(folder, x=('crop_px: 40', 'crop_px: forty'))
 
 
@@ -125,7 +126,7 @@ def break_file(folder):
 
 @pytest.mark.parametrize('spoil, words', [
     (break_dataset, ['fantom', 'phantom, gm_challenge']), (break_absent, ['data/raw/gm_challenge', 'Put the gm_challenge data there']),
-    (break_method, ["'grdcam'", 'gradcam']), (break_parameter, ['crop_pixels', 'params.yaml']), (break_type, ['crop_px', 'int']),
+    (break_method, ["'grdcam'", 'gradcam']), (break_parameter, ['crop_pixels', 'params.yaml']), (break_type, ['crop_px', 'int']), (break_name, ['../../escaped', 'not a plain name']),
     (break_file, ['site1-sc01-image.nii.gz', 'neither gzip nor NIfTI'])], ids=lambda f: getattr(f, '__name__', None))
 def test_bad_input_is_one_line(fresh, tmp_path, spoil, words):
     folder = copy_of(fresh, tmp_path/'ada_repro')

@@ -1,0 +1,292 @@
+'''The long fault suite, `make faults`: the real smoke graph, killed, crowded and starved, must end with the bits of an undisturbed run.
+
+Writes tests/faults.csv (fault, tried, survived) and the table of docs/promises.md. `--share 0.1` tries a tenth of everything and writes nothing.'''
+import argparse, contextlib, csv, os, random, re, shutil, subprocess, sys, tempfile, threading, time
+from pathlib import Path
+
+import psutil
+
+sys.path.insert(0, str(Path(__file__).parent))
+from test_faults import CRAFTED, ENV, Evil, hashes, memory_grown_mb
+
+ROOT = Path(__file__).resolve().parent.parent
+CSV, PAGE = ROOT/'tests'/'faults.csv', ROOT/'docs'/'promises.md'
+FIRST = re.compile(r"Running stage '(.+?)'")
+
+# Set in the kernels of a run: at the first checkpoint they write, they kill themselves, and at times their runner.
+CUT = r'''
+import os, re, signal, sys
+at, runner = os.environ.get('CUT_AT'), os.environ.get('CUT_RUNNER')
+if at and 'ipykernel_launcher' in ' '.join(sys.orig_argv):
+    from pathlib import Path
+    write, sync, rename = Path.write_bytes, os.fsync, os.replace
+    def die():
+        open(os.environ['CUT_SAID'], 'a').write(at + '\n')
+        if runner: os.kill(os.getppid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGKILL)
+    def is_checkpoint(path): return 'checkpoints' in str(path)
+    def cut(path, content):
+        if not is_checkpoint(path): return write(path, content)
+        if at[0] in '01': write(path, content[:int(float(at)*len(content))]); die()
+        write(path, content)
+        if at == 'sync': os.fsync = lambda fd: die()
+        if at == 'rename': os.replace = lambda a, b: die()
+        if at == 'renamed': os.replace = lambda a, b: (rename(a, b), die())
+    Path.write_bytes = cut
+'''
+
+def copy_of_checkout(to):
+    'What a fresh clone holds, on the smoke profile; taken once, so that nobody can change it meanwhile.'
+    if (once := to.parent/'clone').exists(): return shutil.copytree(once, to, symlinks=True)
+    to, wanted = once, to
+    names = subprocess.run(['git', 'ls-files', '-co', '--exclude-standard'], cwd=ROOT, capture_output=True, text=True, check=True).stdout.split('\n')
+    for name in names:
+        if name and (ROOT/name).is_file():
+            (to/name).parent.mkdir(parents=True, exist_ok=True); shutil.copy2(ROOT/name, to/name)
+    (to/'dvc.lock').unlink(missing_ok=True)
+    shutil.rmtree(to/'figures'/'phantom-smoke', ignore_errors=True)
+    subprocess.run(['git', 'init', '-q'], cwd=to, check=True)
+    params = to/'params.yaml'
+    text, n = re.subn(r'(?m)^profile: \*\w+', 'profile: *smoke', params.read_text())
+    assert n == 1
+    params.write_text(text)
+    return copy_of_checkout(wanted)
+
+def outputs(folder):
+    'SHA-256 of everything the graph makes.'
+    made = {f'{d}/{k}': v for d in ('data/raw', 'data/slices', 'data/runs', 'data/scores', 'data/iou', 'figures/phantom-smoke') for k, v in hashes(folder/d).items()}
+    assert len(made) > 80, sorted(made)
+    return made
+
+def same(made, expected):
+    'Whether the bits are the same; if not, which files differ.'
+    if parted := sorted(k for k in made.keys() | expected.keys() if made.get(k) != expected.get(k)): print('DIFFERENT', *parted, sep='\n  ', flush=True)
+    return not parted
+
+def no_litter(folder): return not list(folder.rglob('*.part')) and not list((folder/'data'/'checkpoints').glob('*/*'))
+
+class Run:
+    'A `dvc repro`, or what `make repro` runs, and when each of its stages began.'
+    def __init__(self, folder, *words, env={}, prefix=(), **kwargs):
+        command = [*prefix, sys.executable, '-m', *(words or ('dvc', 'repro'))]
+        self.lines, self.began = [], []
+        self.process = subprocess.Popen(command, cwd=folder, env=ENV | env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors='replace', **kwargs)
+        self.reader = threading.Thread(target=self.read, daemon=True); self.reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            self.lines.append(line)
+            if found := FIRST.search(line): self.began.append((time.time(), found[1]))
+
+    @property
+    def output(self): return ''.join(self.lines)
+
+    def stage(self): return self.began[-1][1] if self.began else None
+
+    def wait(self):
+        code = self.process.wait(); self.reader.join(5)
+        return code
+
+    def wait_stage(self, patience_s=120):
+        'Until a stage begins, or the run ends.'
+        end = time.time() + patience_s
+        while not self.began and self.process.poll() is None and time.time() < end: time.sleep(.02)
+
+    def tree(self):
+        'dvc, the runner, the kernel; those that are there.'
+        with contextlib.suppress(psutil.NoSuchProcess):
+            root = psutil.Process(self.process.pid)
+            all_ = [root, *root.children(recursive=True)]
+            def find(words): return [p for p in all_ if words in ' '.join(p.cmdline())]
+            return dict(all=all_, dvc=[root], runner=find('-m ada_repro.pipeline')[-1:], kernel=find('ipykernel_launcher')[-1:])
+        return dict(all=[], dvc=[], runner=[], kernel=[])
+
+def kill(processes):
+    for p in processes:
+        with contextlib.suppress(psutil.NoSuchProcess): p.kill()
+    psutil.wait_procs(processes, timeout=10)
+
+class Book:
+    'What was tried, what was survived, and how long the rest may take.'
+    def __init__(self, expected_s): self.rows, self.started, self.expected = {}, time.time(), expected_s
+    def add(self, fault, survived, what=''):
+        tried, kept = self.rows.get(fault, (0, 0))
+        self.rows[fault] = tried + 1, kept + bool(survived)
+        left = max(0., self.expected - (time.time() - self.started))
+        print(f'{time.time() - self.started:5.0f} s  {fault}: {tried + 1} tried, {kept + bool(survived)} survived {what}  (about {left/60:.0f} min left)', flush=True)
+    def keep(self, fault, fine): self.rows[fault] = self.rows[fault][0], self.rows[fault][1] if fine else 0
+
+def resume(folder, book, why, tries=8):
+    'Until it is done. `dvc repro`; where DVC cannot read its own file, what `make repro` runs.'
+    for _ in range(tries):
+        run = Run(folder)
+        if run.wait() == 0: return True
+        if 'corrupted' in run.output or 'dvc.lock' in run.output or 'rwlock' in run.output:
+            run = Run(folder, 'ada_repro.start'); code = run.wait()
+            book.add("DVC's own file cut off by a kill, mended by `make repro`", 'made again' in run.output and code == 0)
+            if code == 0: return True
+        time.sleep(1)
+    print(why, run.output[-2000:])
+    return False
+
+def offline():
+    'What puts a process into a network of its own, in which only itself can be reached; nothing where that is not permitted.'
+    up = "import fcntl, os, socket, struct, sys; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 1)); os.execv(sys.argv[1], sys.argv[1:])"
+    prefix = ('unshare', '-rn', sys.executable, '-c', up)
+    return prefix if subprocess.run([*prefix, sys.executable, '-c', ''], capture_output=True).returncode == 0 else ()
+
+# Faults
+def undisturbed(work, book):
+    'The bits to end with, and how long each stage takes. Without a network, where that can be had.'
+    folder, prefix = copy_of_checkout(work/'undisturbed'), offline()
+    run = Run(folder, prefix=prefix)
+    assert run.wait() == 0, run.output[-3000:]
+    if prefix: book.add('no network at all', True)
+    times = [*run.began, (time.time(), None)]
+    return outputs(folder), {name: later - at for (at, name), (later, _) in zip(times, times[1:])}
+
+def fresh_process(work, book, expected):
+    folder = copy_of_checkout(work/'again')
+    fine = Run(folder, env=dict(PYTHONHASHSEED='7')).wait() == 0 and same(outputs(folder), expected)
+    book.add('run again, fresh processes, in another folder', fine)
+
+def kills(work, book, expected, seconds, many, rng):
+    'At a random moment of each stage in turn: everything at once, dvc alone, the runner alone, the kernel alone.'
+    folder, names = copy_of_checkout(work/'kills'), list(seconds)
+    aims = sorted(names.index(n) for n in (names * (many // len(names) + 1))[:many])
+    for n, aim in enumerate(aims):
+        kind = ('all', 'dvc', 'runner', 'kernel')[n % 4]
+        run = Run(folder)
+        while run.process.poll() is None and (run.stage() is None or names.index(run.stage()) < aim): time.sleep(.02)
+        time.sleep(rng.random() * seconds[names[aim]] * .95)
+        alive, tree, at = run.process.poll() is None, run.tree(), run.stage()
+        if not tree[kind]: kind = 'all'
+        kill(tree[kind])
+        if kind == 'dvc' and alive and tree['runner']: orphan(folder, book, tree)
+        run.wait()
+        book.add(f'kill -9 of {dict(all="everything").get(kind, kind)}', alive, f'in {at}')
+    fine = resume(folder, book, 'after kills') and same(outputs(folder), expected) and no_litter(folder)
+    for kind in ('everything', 'dvc', 'runner', 'kernel'): book.keep(f'kill -9 of {kind}', fine)
+
+def orphan(folder, book, tree):
+    'dvc was killed, its stage works on: a second start says so; then it is left to end.'
+    busy = any(p.is_running() and p.status() != 'zombie' for p in tree['runner'])
+    code, output = (second := Run(folder, 'ada_repro.start', '--dry')).wait(), second.output
+    if busy and code: book.add('start beside an orphaned stage', len(output.strip().splitlines()) == 1 and 'already running, as process' in output)
+    psutil.wait_procs(tree['runner'] + tree['kernel'], timeout=60)
+
+def checkpoint_kills(work, book, expected, many, rng):
+    'The first checkpoint of a start is cut at a random byte, before it is synced, before and after it is renamed.'
+    folder, said = copy_of_checkout(work/'checkpoints'), work/'said'
+    (work/'site').mkdir(); (work/'site'/'sitecustomize.py').write_text(CUT)
+    for n in range(many):
+        at = 'renamed' if n % 2 else ('sync', 'rename', '0', '1.0', f'{rng.random():.6f}', f'{rng.random():.6f}')[n // 2 % 6]
+        env = dict(PYTHONPATH=str(work/'site'), CUT_AT=at, CUT_SAID=str(said), CUT_RUNNER='1' if n % 3 == 0 else '')
+        run = Run(folder, env=env); code = run.wait()
+        killed = said.exists() and said.read_text().split() == [at]
+        said.unlink(missing_ok=True)
+        book.add("kill -9 inside a checkpoint's writing", killed and code != 0, f'at {at} in {run.stage()}')
+    book.keep("kill -9 inside a checkpoint's writing", resume(folder, book, 'after checkpoint kills') and same(outputs(folder), expected) and no_litter(folder)
+              and book.rows["kill -9 inside a checkpoint's writing"][1] == many)
+
+def crowds(work, book, expected, many, seconds, rng):
+    'Starts beside a running one.'
+    folder = copy_of_checkout(work/'crowd')
+    first = Run(folder, 'ada_repro.start'); first.wait_stage()
+    pause = sum(seconds.values()) / (many + 2)
+    for _ in range(many):
+        time.sleep(pause * rng.uniform(.2, .8))
+        if first.process.poll() is not None: break
+        code, output = (second := Run(folder, 'ada_repro.start')).wait(), second.output
+        book.add('second start', code == 1 and output.strip() == f'repro: repro is already running, as process {first.process.pid}. Wait for it, or stop it')
+    fine = first.wait() == 0 and same(outputs(folder), expected) and no_litter(folder)
+    book.keep('second start', fine and book.rows['second start'][0] == book.rows['second start'][1])
+
+@contextlib.contextmanager
+def small_disk(folder):
+    'A disk of its own for data/, with 300 MB; nothing where mounting is not permitted.'
+    (folder/'data').mkdir(exist_ok=True)
+    kept = {p.name: p.read_bytes() for p in (folder/'data').iterdir() if p.is_file()}
+    fine = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=300m', 'tmpfs', folder/'data'], capture_output=True).returncode == 0
+    for name, content in kept.items(): (folder/'data'/name).write_bytes(content)
+    try: yield fine
+    finally:
+        if fine: subprocess.run(['umount', '-l', folder/'data'], check=True)
+
+def lines_for_users(output): return [l for l in output.splitlines() if l.strip() and not re.match(r'>|Running|ERROR|Stage|WARN|Gener|Updat|To |\s|Use `dvc', l) and '%|' not in l]
+
+def disk(work, book, expected):
+    'The disk fills up while a stage works; there is too little room for it to begin; a file may not grow.'
+    folder = copy_of_checkout(work/'disk')
+    with small_disk(folder) as mounted:
+        for aim in ('prepare', 'baseline@0', 'robustness@random-0') if mounted else ():
+            run = Run(folder)
+            while run.process.poll() is None and run.stage() != aim: time.sleep(.02)
+            time.sleep(.5)
+            while not run.tree()['kernel'] and run.process.poll() is None: time.sleep(.02)    # the runner has looked at the room
+            ballast = folder/'data'/'ballast'
+            with contextlib.suppress(OSError), open(ballast, 'wb', 0) as f:
+                while True: f.write(bytes(4096))
+            code = run.wait()
+            book.add('disk full while a stage works', code != 0 and 'No space left' in run.output and 'Traceback' not in run.output, f'in {run.stage()}')
+            run = Run(folder); code = run.wait()
+            book.add('too little room to begin', code != 0 and 'Free at least' in run.output and 'Traceback' not in run.output)
+            ballast.unlink()
+        fine = resume(folder, book, 'after disk') and same(outputs(folder), expected) and no_litter(folder)
+        for fault in ('disk full while a stage works', 'too little room to begin') if mounted else (): book.keep(fault, fine)
+
+def limits(work, book, expected):
+    'Address space and file size are limited for real, from dvc down.'
+    import resource
+    folder = copy_of_checkout(work/'limits')
+    Run(folder, 'dvc', 'repro', 'prepare').wait()
+    for fault, what, sizes in (('address space limited', resource.RLIMIT_AS, [1200, 1700, 2200]), ('file size limited', resource.RLIMIT_FSIZE, [.02, .05, .1])):
+        for mb in sizes:
+            run = Run(folder, preexec_fn=lambda: resource.setrlimit(what, (int(mb * 2**20),)*2)); code = run.wait()
+            book.add(fault, code != 0 and 'Traceback' not in run.output, f'{mb} MB: {"; ".join(lines_for_users(run.output)[-1:])[:150]}')
+    fine = resume(folder, book, 'after limits') and same(outputs(folder), expected) and no_litter(folder)
+    for fault in ('address space limited', 'file size limited'): book.keep(fault, fine and book.rows[fault][0] == book.rows[fault][1])
+
+def crafted(work, book):
+    for name, offer in CRAFTED.items():
+        folder = work/'crafted'/name; (folder/'in').mkdir(parents=True)
+        try: offer(folder/'in', Evil(folder/'ran')); refused = False
+        except Exception: refused = True
+        book.add('crafted file or name', refused and [p.name for p in folder.iterdir()] == ['in'], name)
+
+def attributions(book, many):
+    grown = memory_grown_mb(many)
+    book.add(f'{many} attributions, peak memory grows by less than 8 MB', grown < 8, f'{grown:.1f} MB')
+
+# The record
+def write(book):
+    with open(CSV, 'w', newline='') as f:
+        rows = csv.writer(f, lineterminator='\n'); rows.writerow(['fault', 'tried', 'survived'])
+        rows.writerows((fault, *counts) for fault, counts in book.rows.items())
+    table = '\n'.join(['| fault | tried | survived |', '| --- | ---: | ---: |', *(f'| {fault} | {t} | {s} |' for fault, (t, s) in book.rows.items())])
+    page = PAGE.read_text()
+    PAGE.write_text(re.sub(r'(?s)(<!-- faults -->\n).*(<!-- end -->)', lambda m: f'{m[1]}{table}\n{m[2]}', page))
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('--share', type=float, default=1., help='of everything, in (0, 1]')
+    parser.add_argument('--seed', type=int, default=0, help='of the moments')
+    told = parser.parse_args()
+    def many(n): return max(1, round(n * told.share))
+    rng, book = random.Random(told.seed), Book(expected_s=1500)
+    with tempfile.TemporaryDirectory(prefix='faults-') as work:
+        work = Path(work)
+        crafted(work, book); attributions(book, many(1000))
+        expected, seconds = undisturbed(work, book)
+        book.expected = time.time() - book.started + sum(seconds.values()) * (6 + 4 * told.share) + 400 * told.share
+        fresh_process(work, book, expected)
+        kills(work, book, expected, seconds, many(32), rng)
+        checkpoint_kills(work, book, expected, many(20), rng)
+        crowds(work, book, expected, many(20), seconds, rng)
+        disk(work, book, expected); limits(work, book, expected)
+    lost = {f: c for f, c in book.rows.items() if c[0] != c[1]}
+    if told.share == 1.: write(book)
+    print(f'{sum(t for t, _ in book.rows.values())} tried, {sum(s for _, s in book.rows.values())} survived', *[f'LOST {f}: {c}' for f, c in lost.items()], sep='\n')
+    sys.exit(bool(lost))
+
+if __name__ == '__main__': main()
