@@ -71,7 +71,7 @@ for how in (lambda: after(0), at_rename, renamed, lambda: after(.3), at_sync, re
     if not (child := os.fork()):
         if how: how()
         fit(); os._exit(0)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), *sorted(p.name[:6] + p.suffix for p in Path('data/checkpoints').rglob('*.*')))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), *sorted(p.name[:6] + p.suffix for p in Path('data/checkpoints').rglob('*.*')), flush=True)
 '''
 
 @pytest.fixture(scope='module')
