@@ -110,7 +110,9 @@ def run_notebook(
 ):
     'Execute an experiment notebook and keep the executed copy.'
     notebook = find_stage(stage)
-    given = notebook_parameters(notebook, parse_words(words))
+    told = parse_words(words)
+    threads = typed('threads', told.pop('threads', ['0']), 'int')
+    given = notebook_parameters(notebook, told)
     name = '-'.join([stage, *(str(given[k]) for k in ('arm', 'seed') if k in given)])
     if not re.fullmatch(r'[\w.-]+', name): raise ValueError(f'{name!r} is not a plain name. Use letters, digits, _ - and . only')
     copy, lock, kernel_lock = DATA/'executed'/f'{name}.ipynb', DATA/'locks'/f'{name}.lock', DATA/'locks'/f'{name}.kernel.lock'
@@ -118,6 +120,7 @@ def run_notebook(
         wait_for(kernel_lock)
         copy.parent.mkdir(parents=True, exist_ok=True)
         check_room(DATA)
+        if threads: os.environ |= dict.fromkeys(('OMP_NUM_THREADS', 'MKL_NUM_THREADS'), str(threads))    # the kernel inherits them
         try: papermill.execute_notebook(notebook, copy, given, kernel_name='python3', cwd=ROOT, progress_bar=False, log_output=True,
             extra_arguments=[QUIET, HOLD.format(str(kernel_lock))])
         except BaseException:

@@ -17,10 +17,11 @@ from safetensors.torch import load_file, save_file
 from torch import nn, Tensor
 from tqdm import tqdm
 
+from .arms import arm_maps, arm_windows, check_arms, kept, method_of
 from .core import DATA, ROOT, best_device, folder_hash, run_record, whole_file, whole_folder, write_json
 from .data import Slices, load_slices
 from .saliency import SALIENCY, saliency_map
-from .training import State, arm_maps, arm_windows, check_arms, cpu_weights, kept, train
+from .training import State, cpu_weights, train
 from .unet import UNet
 
 # %% ../nbs/08b_runs.ipynb #c05n
@@ -190,4 +191,4 @@ def write_arms(
     check_arms(arms)
     with whole_folder(folder) as to:
         (to/'README.txt').write_text('The source of each arm, for DVC: when it changes, that arm is trained again.\n')
-        for arm in arms: (to/f'{arm}.py').write_text(''.join(map(inspect.getsource, (arm_windows, saliency_map, SALIENCY.get(arm, arm_maps)))))
+        for arm in arms: (to/f'{arm}.py').write_text(''.join(map(inspect.getsource, (arm_windows, saliency_map, SALIENCY.get(method_of(arm), arm_maps)))))

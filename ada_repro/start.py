@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'Busy', 'held', 'wait_for', 'hold_for_life', 'check_names', 'read_params', 'is_whole_lock', 'is_json', 'mend',
-           'main']
+           'stop_all', 'main']
 
 # %% ../nbs/11b_start.ipynb #c02
-import fcntl, json, os, re, sys, time
+import fcntl, json, os, re, signal, sys, time
 from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
+
+from .schedule import count_jobs, run_all, to_run
 
 # %% ../nbs/11b_start.ipynb #c05
 class Busy(ValueError):
@@ -104,19 +106,31 @@ def mend(
             print(f'{path.name} was cut off when a run was killed; it is made again', file=sys.stderr)
 
 # %% ../nbs/11b_start.ipynb #c18
+def stop_all(
+    signum=None,  # The signal
+    frame=None,   # Where it came
+):
+    'Stop what runs below this process, as Ctrl-C would.'
+    import psutil
+    for p in psutil.Process().children(recursive=True): p.send_signal(signal.SIGINT)
+    raise KeyboardInterrupt
+
 def main(
     words:list[str],  # For `dvc repro`
-)->int:               # 1 if it cannot start
-    'Become `dvc repro`, unless somebody runs here or something is wrong; then print one line.'
+)->int:               # 1 if it cannot start, or a stage failed
+    'Run what has changed, then become `dvc repro`; unless somebody runs here or something is wrong: then print one line.'
     root = Path.cwd()
+    signal.signal(signal.SIGTERM, stop_all)
     try:
         with held(root/'.dvc'/'tmp'/'repro.lock') as lock:
             for stage in sorted((root/'data'/'locks').glob('*.lock')): wait_for(stage, 2 if stage.stem.endswith('.kernel') else 0)
-            read_params(root/'params.yaml')
+            jobs = count_jobs(read_params(root/'params.yaml'))
             mend(root)
+            if jobs > 1 and not any(w.startswith('-') for w in words) and (needs := to_run(words)): run_all(needs, jobs)
             os.set_inheritable(lock, True)
             os.execv(sys.executable, [sys.executable, '-m', 'dvc', 'repro', *words])
-    except (OSError, ValueError) as e: print(f'repro: {e}', file=sys.stderr)
+    except KeyboardInterrupt: print('repro: stopped; run again to go on', file=sys.stderr)
+    except (OSError, ValueError, RuntimeError) as e: print(f'repro: {e}', file=sys.stderr)
     return 1
 
 # %% ../nbs/11b_start.ipynb #c19

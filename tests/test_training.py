@@ -3,12 +3,12 @@ import pandas as pd
 import pytest
 import torch
 
-from ada_repro import training
+from ada_repro.arms import CONTROLS, check_arms
 from ada_repro.data import Slices
 from ada_repro.phantom import phantom_slices
 from ada_repro.saliency import SALIENCY
 from ada_repro.runs import load_state, save_state
-from ada_repro.training import CONTROLS, batch_of, dice_loss, mean_dice, new_state, predict, train, train_epoch
+from ada_repro.training import FILLS, batch_of, dice_loss, mean_dice, new_state, predict, train, train_epoch
 
 MODEL = dict(width=4, dropout=0.2, bn_momentum=0.4, lr=0.01, seed=0)
 HOW = dict(seed=0, standard_epochs=1, cycles=2, ada_epochs=2, size=6, batch_size=8)
@@ -82,7 +82,7 @@ def test_inputs_are_left_alone(data):
 
 
 @pytest.mark.parametrize('choice', [dict(sign='signed', flat='corner'), dict(protect='forbid'), dict(protect='none'), dict(explain='pred'), dict(explain='all'),
-    dict(layer='up.2.5'), dict(augment_copies='both'), dict(augment_copies='off')], ids=str)
+    dict(layer='up.2.5'), dict(augment_copies='both'), dict(augment_copies='off'), *(dict(fill=f) for f in FILLS)], ids=str)
 def test_every_open_choice_runs(data, choice):
     assert len(list(train(new_state(**MODEL), *data, arm='gradcam', **HOW | dict(cycles=1, ada_epochs=1), **choice))) == 2
 
@@ -106,7 +106,7 @@ def test_an_exploded_loss_names_epoch_and_batch(data):
 
 
 def test_unknown_arms_are_refused_in_one_line():
-    with pytest.raises(ValueError, match="'grdcam'; known are vanilla"): training.check_arms(['gradcam', 'grdcam'])
+    with pytest.raises(ValueError, match="'grdcam'; known are vanilla"): check_arms(['gradcam', 'grdcam'])
 
 
 def test_a_crafted_checkpoint_runs_nothing(tmp_path):
