@@ -4,7 +4,7 @@ VENV = . .venv/bin/activate &&
 .PHONY: repro test docs realism faults
 
 repro: .venv/stamp
-	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's/^figures .*Outputs *//p')"
+	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
 
 test: .venv/stamp
 	@$(VENV) pytest

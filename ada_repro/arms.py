@@ -20,12 +20,13 @@ def is_control(
     arm:str,  # A method or a control
 )->bool:
     'Whether an arm is there for comparison only.'
-    return arm in CONTROLS or arm.partition('_')[0] in ('shuffled', 'least')
+    return arm in CONTROLS or arm.startswith(('shuffled_', 'least_'))
 
 def method_of(
     arm:str,  # A method or a control
 )->str:       # A name in `SALIENCY`; None for an arm that looks nowhere
     'The method whose maps an arm uses.'
+    arm = arm.partition('.')[0]
     return (arm.partition('_')[2] or 'gradcam' if arm not in ('none', 'random') else None) if is_control(arm) else arm
 
 def check_arms(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'DATA', 'FIGURES', 'find_root', 'DataError', 'name_seed', 'named_generator', 'named_rng', 'best_device',
-           'is_running', 'remove', 'part_of', 'whole_folder', 'whole_file', 'folder_hash', 'run_record', 'write_json']
+           'is_running', 'remove', 'part_of', 'whole_folder', 'whole_files', 'whole_file', 'folder_hash', 'run_record',
+           'write_json']
 
 # %% ../nbs/00_core.ipynb #c02
 import glob, hashlib, json, os, platform, resource, shutil, sys, time
@@ -101,6 +102,19 @@ def whole_folder(
         os.replace(tmp, path)
     finally:
         for p in (tmp, old): shutil.rmtree(p, ignore_errors=True)
+
+@contextmanager
+def whole_files(
+    folder:Path,  # May exist, and hold other files
+):
+    'A place to write to, from which all files go into the folder when all have been written.'
+    tmp = part_of(folder)
+    remove(tmp); tmp.mkdir(parents=True)
+    try:
+        yield tmp
+        folder.mkdir(exist_ok=True)
+        for p in tmp.iterdir(): os.replace(p, folder/p.name)
+    finally: shutil.rmtree(tmp, ignore_errors=True)
 
 @contextmanager
 def whole_file(

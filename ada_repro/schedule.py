@@ -72,15 +72,16 @@ def run_all(
 ):
     'Run the stages, with one bar for all of them.'
     from tqdm import tqdm
-    now = {}
+    now, advice = {}, re.compile(r'To (track|enable)|\t(git add|dvc config)|Use `dvc push`|(Updat|Generat)ing lock|> ')
     with tqdm(total=len(needs), desc='stages', unit='stage', dynamic_ncols=True) as bar:
         def show(name, piece):
-            if piece.endswith('\n') and piece.strip(): bar.write(piece.rstrip('\n'), file=sys.stderr)
-            elif piece.strip(): now[name] = piece.strip().rpartition(': ')[2]; bar.set_postfix_str(' '.join(f'{n} {t}' for n, t in now.items()))
+            if piece.endswith('\r') or not piece.endswith('\n'): now[name] = piece.strip().rpartition(': ')[2]
+            elif piece.strip() and not advice.match(piece): bar.write(piece.rstrip('\n'), file=sys.stderr)
+            bar.set_postfix_str('; '.join(f'{n} {t}' for n, t in now.items()))
         def one(name):
             now[name] = ''
             try: run_stage(name, lambda piece: show(name, piece)); bar.update()
-            finally: del now[name]
+            finally: del now[name]; show(name, '\n')
         side_by_side(needs, one, jobs)
 
 # %% ../nbs/11a_schedule.ipynb #d08

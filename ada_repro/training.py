@@ -51,8 +51,8 @@ def new_state(
     width:int,          # Channels at full resolution
     dropout:float,      # Probability that a channel is dropped
     bn_momentum:float,  # Weight of the newest batch in batch norm's statistics
-    lr:float,           # Learning rate of Adam
     seed:int,           # Of the initial weights
+    lr:float=0.001,     # Learning rate of Adam; an arm goes on with its parent's
 )->State:
     'An untrained network and its optimiser, on the best device.'
     torch.manual_seed(name_seed(seed, 'weights'))
