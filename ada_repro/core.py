@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'DATA', 'FIGURES', 'find_root', 'DataError', 'name_seed', 'named_generator', 'named_rng', 'best_device',
-           'is_running', 'remove', 'part_of', 'whole_folder', 'whole_files', 'whole_file', 'folder_hash', 'run_record',
+           'is_running', 'remove', 'part_of', 'whole_folder', 'whole_file', 'whole_files', 'folder_hash', 'run_record',
            'write_json']
 
 # %% ../nbs/00_core.ipynb #c02
@@ -104,6 +104,19 @@ def whole_folder(
         for p in (tmp, old): shutil.rmtree(p, ignore_errors=True)
 
 @contextmanager
+def whole_file(
+    path:Path,  # The file to make; an older one is replaced
+):
+    'A path to write to, which takes its name only when it is complete and on the disk.'
+    tmp = part_of(path)
+    try:
+        yield tmp
+        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
+        os.replace(tmp, path)
+    finally: remove(tmp)
+
+# %% ../nbs/00_core.ipynb #c16f
+@contextmanager
 def whole_files(
     folder:Path,  # May exist, and hold other files
 ):
@@ -115,18 +128,6 @@ def whole_files(
         folder.mkdir(exist_ok=True)
         for p in tmp.iterdir(): os.replace(p, folder/p.name)
     finally: shutil.rmtree(tmp, ignore_errors=True)
-
-@contextmanager
-def whole_file(
-    path:Path,  # The file to make; an older one is replaced
-):
-    'A path to write to, which takes its name only when it is complete and on the disk.'
-    tmp = part_of(path)
-    try:
-        yield tmp
-        with open(tmp, 'rb+') as f: os.fsync(f.fileno())
-        os.replace(tmp, path)
-    finally: remove(tmp)
 
 # %% ../nbs/00_core.ipynb #c20xn
 def folder_hash(
