@@ -237,9 +237,11 @@ def main(
     parser = argparse.ArgumentParser(prog='python -m ada_repro.data', description='Check raw data: every problem, or the inventory.')
     parser.add_argument('command', choices=['check'])
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--dataset', help=f'one of {", ".join(DATASETS)}; guessed from the file names')
+    parser.add_argument('--dataset', help=f'one of {", ".join(DATASETS)}; guessed from the names of folder and files')
     told = parser.parse_args(argv)
-    problems = check(told.dataset or ('gm_challenge' if any(told.folder.glob('sub-*')) else 'scgm'), told.folder, rows := [])
+    name = told.folder.absolute().name
+    guess = name if name in DATASETS else 'gm_challenge' if any(told.folder.glob('sub-*')) else 'scgm'
+    problems = check(told.dataset or guess, told.folder, rows := [])
     print('\n'.join(problems) if problems else inventory_table(rows))
     return 1 if problems else 0
 

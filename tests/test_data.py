@@ -394,6 +394,9 @@ def test_the_check_by_hand_of_a_smaller_phantom(copy, capsys):
     for p in copy.glob('*-sc*'):
         if p.name[8:10] not in ('01', '09'): p.unlink()
     assert main(['check', str(copy), '--dataset', 'phantom']) == 0 and 'site4' in capsys.readouterr().out
+    (named := copy.parent/'phantom').symlink_to(copy)
+    assert main(['check', str(named)]) == 0 and main(['check', str(copy)]) == 1
+    capsys.readouterr()
     spoil(copy/'site1-sc09-mask-r2.nii.gz', b''); spoil(copy/'site4-sc01-image.nii.gz', b'')
     assert main(['check', str(copy), '--dataset', 'phantom']) == 1
     first, second = capsys.readouterr().out.splitlines()
