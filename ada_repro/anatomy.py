@@ -70,7 +70,7 @@ def draw_body(
 )->SimpleNamespace:
     'All that makes one subject, before a scanner sees it.'
     u, n, wave = rng.uniform, rng.normal, lambda *scales: [waves(rng, mm) for mm in scales]
-    cord = dict(at=np.clip(n(0, 2, 2), -5, 5).tolist(), tilt=n(0, .06), level=u(.18, .62), size=u(.94, 1.06), flat=u(.92, 1.12), tri=u(-.06, .02),
+    cord = dict(tilt=n(0, .06), level=u(.18, .62), size=u(.94, 1.06), flat=u(.92, 1.12), tri=u(-.06, .02),
         horns=HORNS + n(0, (.12, .12, .04), (2, 1, 5, 3)).astype(np.float32), drift=wave(6, 6, 6), warp=wave(9, 9), fine=wave(2, 2))
     around = dict(canal=u((10.2, 6.3, -.8, 0), (13.5, 8.5, 1.2, .12)).tolist(), body_mm=u((9, 6.5), (13, 9)).tolist(), lamina_mm=u(1.8, 3.2), spinous_mm=u(8, 25),
         epidural_mm=u(.4, 2), artery=u((4, -4, 1.2), (8, 3, 2.4), (2, 3)).tolist(), phase=u(0, 6.28), neck_mm=u((50, 52), (66, 70)).tolist(), skin_mm=u(3, 9))
@@ -89,7 +89,7 @@ def cord_at(
     shift_u, shift_v, turn = (float(f(0, 0, z)[0, 0]) for f in s.drift)
     wide = math.exp(-((s.level - z/120 - .6)/.2)**2)
     a, b = s.size*s.flat*(5.9 + .9*wide), s.size/s.flat*(4.35 - .1*wide)
-    u, v = x[:, None] - s.at[0] - .3*shift_u + .5*s.warp[0](*xyz), y[None] - s.at[1] - .5*shift_v + .5*s.warp[1](*xyz)
+    u, v = x[:, None] - .3*shift_u + .5*s.warp[0](*xyz), y[None] - .5*shift_v + .5*s.warp[1](*xyz)
     c, t = math.cos(s.tilt + .02*turn), math.sin(s.tilt + .02*turn)
     u, v = c*u + t*v, c*v - t*u
     p, rods = ((u + .12*s.fine[0](*xyz))*6.4/a, (v + .12*s.fine[1](*xyz))*4.3/b), []
@@ -149,14 +149,15 @@ def anatomy(
     reach_mm=26,  # How far from the cord the spine is drawn
 ):                # (n, m), WM = 1, air = 0
     'One slice as it is, before a scanner sees it.'
-    (x, y, z), px_mm = xyz, float(xyz[0][1] - xyz[0][0])
+    x, y, z = xyz
+    px_mm = float(x[1] - x[0] + y[1] - y[0])/2
     p, muscle = (x[:, None], y[None]), s.muscle*(1 + .12*s.mottle(*xyz)) + .5*(s.fat-s.muscle)*np.exp(-(s.strands(x, .6*y, z)/.25)**2)
-    skin = oval(p, (s.at[0], s.at[1]+5), *s.neck_mm)
+    skin = oval(p, (0, 5), *s.neck_mm)
     layers = [(skin, s.fat, 1), (skin+s.skin_mm, muscle, 1), (oval(p, (0, 38), 9, 6), .03, 1)]
     layers += [(oval(p, (u, 22), 3.5, 3.5), blood, 1) for u, blood in zip((-26, 26), s.blood)]
     out = paint(np.zeros_like(muscle), layers, 2)
-    i, j = (np.flatnonzero(abs(a-c) < reach_mm) for a, c in zip((x, y), s.at))
-    box, weight = np.ix_(i, j), np.clip((reach_mm - np.hypot(x[i, None]-s.at[0], y[None, j]-s.at[1]))/4, 0, 1)
+    i, j = (np.flatnonzero(abs(a) < reach_mm) for a in (x, y))
+    box, weight = np.ix_(i, j), np.clip((reach_mm - np.hypot(x[i, None], y[None, j]))/4, 0, 1)
     inner = sum(paint(out[box], spine(s, (x[i], y[j], z + dz*slice_mm)), px_mm) for dz in (-1/3, 0, 1/3))/3
     out[box] += weight*(inner - out[box])
     return out

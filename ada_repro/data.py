@@ -9,7 +9,7 @@ __all__ = ['DATASETS', 'OPEN_SESSIONS', 'OPEN_VALIDATION', 'Subject', 'dataset_l
 
 # %% ../nbs/01_data.ipynb #c02
 import argparse, hashlib, json, sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,7 @@ class Subject:
     masks: list         # A path per rater
     cord: Path = None   # Cord mask
     labels: tuple = (0, 1, 2)  # Labels a mask may hold
+    crop: str = 'image'        # In whose middle the crop lies: 'image' or 'cord'
 
     @property
     def files(self): return [self.image, *self.masks, *([self.cord] if self.cord else [])]
@@ -64,7 +65,7 @@ def phantom(
     'The simulated challenge, in the layout of the real one.'
     subjects = scgm(folder)
     made = {s.subject[-2:] for s in subjects if any(p.exists() for p in s.files)}
-    return [s for s in subjects if s.subject[-2:] in made]
+    return [replace(s, crop='cord') for s in subjects if s.subject[-2:] in made]
 
 # %% ../nbs/01_data.ipynb #c34
 OPEN_SESSIONS = {'9418': 'UCL', '9584': 'NWU', '9604': 'CHUM', '9709Ses1': 'Milan', '9709Ses2': 'Milan', '10062Ses1': 'CEITEC', '10062Ses2': 'CEITEC'}
@@ -78,20 +79,24 @@ def gm_challenge(
     def subject(name, site):
         person, stem = name.split('Ses')[0], f'sub-{name}/anat/sub-{name}_run-1_T2starw'
         gm, cord = (folder/'derivatives'/'labels'/f'{stem}_{kind}-manual.nii.gz' for kind in ('gmseg', 'seg'))
-        return Subject(site, f'sub-{name}', person, 'val' if person in OPEN_VALIDATION else 'train', folder/f'{stem}.nii.gz', [gm], cord, (0, 1))
+        return Subject(site, f'sub-{name}', person, 'val' if person in OPEN_VALIDATION else 'train', folder/f'{stem}.nii.gz', [gm], cord, (0, 1), 'cord')
     return [subject(name, site) for name, site in OPEN_SESSIONS.items()]
 
 # %% ../nbs/01_data.ipynb #c41n
 def list_subjects(
     dataset:str,  # A name in `DATASETS`
     raw:Path,     # Its folder
+    held_out:str='none',  # A site that validates while all others train; 'none' for the standard split
 )->list:
-    'The subjects a data set must have; `DataError` when the name or the folder is wrong.'
+    'The subjects a data set must have; `DataError` when a name or the folder is wrong.'
     if dataset not in DATASETS: raise DataError(f'dataset {dataset!r}', 'is not known', f'Known are {", ".join(DATASETS)}')
     raw = Path(raw)
     if not raw.is_dir() or not any(raw.iterdir()): raise DataError(raw, 'is empty' if raw.is_dir() else 'is not a folder', f'Put the {dataset} data there')
     subjects = DATASETS[dataset](raw)
     if not any(p.exists() for s in subjects for p in s.files): raise DataError(raw, f'holds no {dataset} data', 'Put it there, under its own names')
+    sites = dict.fromkeys(s.site for s in subjects)
+    if held_out not in ('none', *sites): raise DataError(f'held_out {held_out!r}', 'is not a site', f'Known are none, {", ".join(sites)}')
+    if held_out != 'none': subjects = [replace(s, split='val' if s.site == held_out else 'train') for s in subjects]
     check_split(raw, pd.DataFrame([dict(person=s.person, split=s.split) for s in subjects]))
     return subjects
 
@@ -104,18 +109,20 @@ def check_dataset(
 
 # %% ../nbs/01_data.ipynb #c43n
 def walk(
-    dataset:str,  # A name in `DATASETS`
-    raw:Path,     # Its folder
+    dataset:str,      # A name in `DATASETS`
+    raw:Path,         # Its folder
+    held_out='none',  # As for `list_subjects`
 ):
     'Subject by subject: the subject, its volume or None, its faults.'
     seen = {}
-    for s in tqdm(list_subjects(dataset, raw), desc=dataset, unit='subject'):
+    for s in tqdm(list_subjects(dataset, raw, held_out), desc=dataset, unit='subject'):
         if not any(p.exists() for p in s.files):
             yield s, None, [DataError(s.image, 'is missing, with all other files of its subject', 'Put the subject there')]
             continue
         volume, faults = inspect_volume(s.image, s.masks, s.cord, s.labels)
         twin = seen.setdefault(volume.content, s.subject) if volume else s.subject
         if twin != s.subject: faults = [DataError(s.image, f'is the same scan as {twin}', 'Put the right scan there')]
+        if volume and volume.cord is None and s.crop == 'cord': faults = [*faults, DataError(s.image, 'has no cord to crop around', 'Mark its white matter with 2')]
         yield s, volume, faults
 
 # %% ../nbs/01_data.ipynb #c18
@@ -150,7 +157,7 @@ def cut_slices(
     crop_px:int,       # Side of the crop
 )->tuple:              # Images (K,1,H,W) float32, targets (K,R,H,W) bool, table of K rows, dropped {why: how many}
     'The slices of a volume that have GM, resampled, cropped and z-scored.'
-    centre = np.argwhere(v.cord)[:, :2].mean(0) if s.cord else (np.array(v.image.shape[:2]) - 1)/2
+    centre = np.argwhere(v.cord)[:, :2].mean(0) if s.crop == 'cord' else (np.array(v.image.shape[:2]) - 1)/2
     some, vote = v.masks.any((0, 1, 2)), majority(v.masks, 0).any((0, 1))
     keep = np.flatnonzero(vote & ~v.astray)
     far = np.abs((np.argwhere(v.masks[..., keep].any((0, 3))) - centre)*v.spacing_mm).max(initial=0)
@@ -187,13 +194,14 @@ def prepare(
     out:Path,          # Folder to make
     spacing_mm:float,  # Pixel size of the slices
     crop_px:int,       # Side of the slices
+    held_out:str='none',  # A site to validate on, all others train; 'none' for the standard split
 )->Slices:
     'Raw volumes to checked, resampled, cropped slices in a folder; all or nothing.'
     raw, out = Path(raw), Path(out)
     if not (spacing_mm > 0 and crop_px >= 8): raise ValueError(f'spacing_mm={spacing_mm}, crop_px={crop_px}: give a spacing above 0 and 8 px or more')
     if raw.resolve().is_relative_to(out.resolve()): raise ValueError(f'{out} would replace the raw data in {raw}: choose another folder')
     parts, rows, manifest = [], [], {}
-    for s, v, faults in walk(dataset, raw):
+    for s, v, faults in walk(dataset, raw, held_out):
         if faults: raise faults[0]
         *part, dropped = cut_slices(s, v, spacing_mm, crop_px)
         parts.append(part)
@@ -201,7 +209,7 @@ def prepare(
         manifest |= {str(p.relative_to(raw)): digest for p, digest in v.files.items()}
     images, targets, tables = zip(*parts)
     write_slices(out, Slices(np.concatenate(images), np.concatenate(targets), pd.concat(tables)), rows,
-        dict(dataset=dataset, simulated=dataset == 'phantom', spacing_mm=spacing_mm, crop_px=crop_px), manifest)
+        dict(dataset=dataset, simulated=dataset == 'phantom', spacing_mm=spacing_mm, crop_px=crop_px, held_out=held_out), manifest)
     return load_slices(out)
 
 # %% ../nbs/01_data.ipynb #c56
@@ -229,9 +237,11 @@ def main(
     parser = argparse.ArgumentParser(prog='python -m ada_repro.data', description='Check raw data: every problem, or the inventory.')
     parser.add_argument('command', choices=['check'])
     parser.add_argument('folder', type=Path)
-    parser.add_argument('--dataset', help=f'one of {", ".join(DATASETS)}; guessed from the file names')
+    parser.add_argument('--dataset', help=f'one of {", ".join(DATASETS)}; guessed from the names of folder and files')
     told = parser.parse_args(argv)
-    problems = check(told.dataset or ('gm_challenge' if any(told.folder.glob('sub-*')) else 'scgm'), told.folder, rows := [])
+    name = told.folder.absolute().name
+    guess = name if name in DATASETS else 'gm_challenge' if any(told.folder.glob('sub-*')) else 'scgm'
+    problems = check(told.dataset or guess, told.folder, rows := [])
     print('\n'.join(problems) if problems else inventory_table(rows))
     return 1 if problems else 0
 

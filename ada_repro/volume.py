@@ -93,10 +93,10 @@ def read_bytes(
     path:Path,  # File
 )->bytes:
     'A file that may be NIfTI, or the one line that says why not.'
-    try: raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b''
+    try: raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES and path.is_file() else b''
     except FileNotFoundError: raise DataError(path, 'is missing', 'Put it there, or correct the path') from None
     except (OSError, ValueError) as e: raise DataError(path, f'cannot be read ({getattr(e, "strerror", e)})', 'Give a readable file') from None
-    if not raw: raise DataError(path, 'is empty, or larger than 1 GiB', AGAIN)
+    if not raw: raise DataError(path, 'is empty, larger than 1 GiB, or no regular file', AGAIN)
     if not raw.startswith((b'\x1f\x8b', b'\x5c\x01\0\0', b'\0\0\x01\x5c')): raise DataError(path, 'is neither gzip nor NIfTI-1', AGAIN)
     return raw
 
@@ -150,7 +150,7 @@ def label_faults(
     labels:tuple,       # The labels that may occur
 ):
     'What labels can lie about: (is it bad, fault, remedy).'
-    odd, remedy = values[~np.isin(values, labels)], f'Use the labels {", ".join(map(str, labels))} alone'
+    odd, remedy = values[~np.logical_or.reduce([values == n for n in labels])], f'Use the labels {", ".join(map(str, labels))} alone'
     for n in odd[:1]: yield True, f'has the label {n:g}{"" if n == np.round(n) else ", not a whole number,"} in {len(odd)} voxels', remedy
     yield not (values == 1).any(), 'marks nothing with the label 1', 'Give the mask of this scan'
 

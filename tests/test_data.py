@@ -91,6 +91,14 @@ def html(path): path.write_bytes(b'<!DOCTYPE html><html>404</html>'*20)
 def zipped_html(path): path.write_bytes(gzip.compress(b'<!DOCTYPE html><html>404</html>'*20))
 @fault('scan')
 def a_folder(path): path.unlink(); path.mkdir()
+@fault('one')
+def a_folder_as_mask(path): path.unlink(); path.mkdir()
+@fault('scan')
+def a_pipe(path): path.unlink(); os.mkfifo(path)
+@fault('two')
+def a_pipe_as_mask(path): path.unlink(); os.mkfifo(path)
+@fault('scan')
+def a_device(path): path.unlink(); path.symlink_to('/dev/zero')
 @fault('two')
 def missing_rater(path): path.unlink()
 @fault('scan')
@@ -382,6 +390,71 @@ def test_a_smaller_phantom_is_whole(copy, tmp_path):
     assert len(check('phantom', copy)) == 2
 
 
+def test_the_check_by_hand_of_a_smaller_phantom(copy, capsys):
+    for p in copy.glob('*-sc*'):
+        if p.name[8:10] not in ('01', '09'): p.unlink()
+    assert main(['check', str(copy), '--dataset', 'phantom']) == 0 and 'site4' in capsys.readouterr().out
+    (named := copy.parent/'phantom').symlink_to(copy)
+    assert main(['check', str(named)]) == 0 and main(['check', str(copy)]) == 1
+    capsys.readouterr()
+    spoil(copy/'site1-sc09-mask-r2.nii.gz', b''); spoil(copy/'site4-sc01-image.nii.gz', b'')
+    assert main(['check', str(copy), '--dataset', 'phantom']) == 1
+    first, second = capsys.readouterr().out.splitlines()
+    assert 'site1-sc09-mask-r2' in first and 'site4-sc01-image' in second
+
+
+@pytest.mark.parametrize('off_mm', [(0, 0), (15, -20), (-24, 5)])
+def test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not(off_mm, tmp_path):
+    "In a field of 100 mm the cord may be 25 mm off the middle; its slice is the one of a cord in the middle."
+    raw = tmp_path/'raw'
+    for i, name in enumerate(f'site{s}-sc{n:02}' for s in range(1, 5) for n in range(1, 11)):
+        image, mask, _ = (np.pad(a, [(68, 68), (68, 68), (0, 0)], mode='wrap' if a.dtype == np.float32 else 'constant') for a in arrays(seed=i))
+        image, mask = (np.roll(a, (2*np.array(off_mm)), (0, 1)) for a in (image, mask))
+        write(raw/f'{name}-image.nii.gz', image)
+        for r in range(1, 5): write(raw/f'{name}-mask-r{r}.nii.gz', mask)
+    middle = lambda s: (np.argwhere(s.consensus.numpy().any(0)).mean(0) - 39.5).round(6).tolist()
+    assert middle(prepare('phantom', raw, tmp_path/'phantom', .5, 80)) == [0, 0]
+    if max(map(abs, off_mm)) < 18: assert middle(prepare('scgm', raw, tmp_path/'scgm', .5, 80)) == [-2*off_mm[1], 2*off_mm[0]]
+    else:
+        with pytest.raises(DataError, match='beyond the crop'): prepare('scgm', raw, tmp_path/'scgm', .5, 80)
+
+
+def test_a_phantom_without_white_matter_has_no_cord(copy, tmp_path):
+    for r in range(1, 5): spoil(path := copy/f'site1-sc01-mask-r{r}.nii.gz', b''); write(path, (arrays()[1] == 1).astype(np.uint8))
+    (problem,) = check('phantom', copy)
+    assert 'site1-sc01-image.nii.gz: has no cord' in problem and check('scgm', copy) == []
+    with pytest.raises(DataError, match='has no cord'): prepare('phantom', copy, tmp_path/'slices', .5, 40)
+
+
+@pytest.mark.parametrize('site', ['site1', 'site3'])
+def test_leave_one_site_out(site, challenge, tmp_path):
+    s = prepare('scgm', challenge, tmp_path/'s', .5, 40, held_out=site)
+    assert set(s.subset('val').table.site) == {site} and set(s.subset('train').table.site) == {f'site{i}' for i in range(1, 5)} - {site}
+    assert s.subset('val').table.subject.nunique() == 10 and len(s) == 80
+    assert json.loads((tmp_path/'s'/'report.json').read_text())['held_out'] == site
+    standard = prepare('scgm', challenge, tmp_path/'standard', .5, 40, held_out='none')
+    assert np.array_equal(standard.images, s.images) and standard.subset('val').table.site.nunique() == 4
+    assert (tmp_path/'standard'/'report.json').read_text() != (tmp_path/'s'/'report.json').read_text()
+
+
+@pytest.mark.parametrize('site', ['site5', 'Site1', '', '../site1', 'site1-sc01'])
+def test_an_unknown_site_cannot_be_held_out(site, challenge, tmp_path):
+    with pytest.raises(DataError, match='is not a site. Known are none, site1, site2, site3, site4') as e:
+        prepare('phantom', challenge, tmp_path/'s', .5, 40, held_out=site)
+    assert '\n' not in str(e.value) and not list(tmp_path.iterdir())
+
+
+def test_nobody_is_held_out_by_half(challenge, tmp_path):
+    def two_scanners(folder): return [Subject(f'site{i}', f'sc0{i}', 'anna', 'train', folder/f'site{i}-sc01-image.nii.gz', [folder/f'site{i}-sc01-mask-r1.nii.gz'])
+                                      for i in (1, 2)]
+    data.dataset_layout(two_scanners)
+    try:
+        assert len(prepare('two_scanners', challenge, tmp_path/'standard', .5, 40).subset('train')) == 4
+        with pytest.raises(DataError, match='anna'): prepare('two_scanners', challenge, tmp_path/'s', .5, 40, held_out='site2')
+    finally: del DATASETS['two_scanners']
+    assert not (tmp_path/'s').exists()
+
+
 SPOILT = {
     'missing rater': ('site1-sc03-mask-r2.nii.gz', lambda folder, p: p.unlink()),
     'missing subject': ('site4-sc10', lambda folder, p: [q.unlink() for q in folder.glob('site4-sc10-*')]),
@@ -505,6 +578,8 @@ def test_bids_layout(bids, tmp_path, capsys):
     out = capsys.readouterr().out
     assert 'sub-9604_run-1_T2starw.nii.gz: slice 2 has' in out and 'no cord mask' in out and 'CEITEC' in out
     s = prepare('gm_challenge', bids, tmp_path/'slices', .5, 40)
+    milan = prepare('gm_challenge', bids, tmp_path/'milan', .5, 40, held_out='Milan')
+    assert set(milan.subset('val').table.subject) == {'sub-9709Ses1', 'sub-9709Ses2'} and milan.subset('train').table.person.nunique() == 4
     assert len(s) == 7*DEPTH - 1 and s.targets.shape[1] == 1 and s.table.person.nunique() == 5
     assert set(s.subset('val').table.subject) == {'sub-9418', 'sub-9604'}
     assert '1 no cord mask' in capsys.readouterr().out

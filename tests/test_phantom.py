@@ -8,7 +8,8 @@ import torch
 
 from ada_repro.anatomy import cord_at, oval, rod, waves
 from ada_repro.core import named_rng
-from ada_repro.phantom import SITES, acquire, axis_mm, draw_subject, label, phantom_slices, write_phantom, write_subject
+from ada_repro.data import cut_slices, list_subjects, read_volume
+from ada_repro.phantom import SITES, acquire, axis_mm, cord_mm, draw_field, draw_subject, label, phantom_slices, write_phantom, write_subject
 
 KINDS = ['image.nii.gz', 'levels.txt', *(f'mask-r{r}.nii.gz' for r in range(1, 5))]
 
@@ -43,7 +44,7 @@ def test_headers(small, name):
     image = nib.load(small/f'{name}-sc01-image.nii.gz')
     assert image.get_data_dtype() == np.int16 and ''.join(nib.aff2axcodes(image.affine)) == site.axes
     assert np.allclose(image.header.get_zooms()[:2], site.px_mm) and any(np.isclose(image.header.get_zooms()[2], site.slice_mm))
-    assert image.shape[:2] == site.matrix and image.shape[2] == 2 + site.unlabelled[0]
+    assert all(max(.85*n - 10, 50/site.px_mm - 1) <= m <= 1.1*n for m, n in zip(image.shape, site.matrix)) and image.shape[2] == 2 + site.unlabelled[0]
     middle = image.affine @ [*(np.array(image.shape) - 1)/2, 1]
     assert np.allclose(middle, [0, 0, 0, 1], atol=1e-4)
     assert len((small/f'{name}-sc01-levels.txt').read_text().splitlines()) == image.shape[2]
@@ -56,13 +57,61 @@ def test_headers(small, name):
 
 @pytest.mark.parametrize('name', SITES)
 def test_mask_lies_on_the_cord_in_every_orientation(small, name):
-    """In world coordinates the grey matter is brighter than the white, and near the middle of the image."""
+    """In world coordinates the grey matter is brighter than the white, and at most 25 mm off the middle of the image."""
     image, mask = (nib.as_closest_canonical(nib.load(small/f'{name}-sc01-{kind}.nii.gz')) for kind in ('image', 'mask-r1'))
     a, m = image.get_fdata(), np.asarray(mask.dataobj)
     assert 1.03 < a[m == 1].mean()/a[m == 2].mean() < 1.3
-    off_mm = (np.argwhere(m == 1).mean(0)[:2] - (np.array(m.shape[:2])-1)/2)*SITES[name].px_mm
-    assert np.abs(off_mm).max() < 8
+    off_mm = (np.argwhere(m == 2).mean(0)[:2] - (np.array(m.shape[:2])-1)/2)*SITES[name].px_mm
+    assert np.hypot(*off_mm) < min(25, min(m.shape[:2])*SITES[name].px_mm/2 - 20) + 2
 
+
+def test_fields_of_view():
+    """They differ, hold the crop of the paper in size and that of the laptop in place, and take the cord up to 25 mm off the middle."""
+    for name, site in SITES.items():
+        matrices, ats = zip(*[draw_field(named_rng(name, i), site) for i in range(300)])
+        off, side_mm = np.hypot(*np.transpose(ats)), np.array(matrices)*site.px_mm
+        assert side_mm.min() >= 50 - site.px_mm and (len(set(matrices)) > 20) == (name != 'site1')
+        assert (off <= 25).all() and (np.abs(ats) + 20 <= side_mm/2).all() and off.max() > (24 if name != 'site1' else 4)
+
+
+def test_the_body_moves_with_the_cord():
+    """An image whose cord is elsewhere is the same image, moved: nothing in the body stays behind."""
+    s, quiet = draw_subject(named_rng('moved'), SITES['site2']), dict(noise=0., ghost=0., taper=0., acquired_mm=(.5, .5), lean=(0., 0.))
+    vars(s).update(quiet)
+    here = acquire(s, 0., .5, (160, 160), named_rng())
+    s.at = 10., -15.
+    there, labels = acquire(s, 0., .5, (160, 160), named_rng()), label(s, 0., .5, (160, 160))
+    assert np.abs(there[20:, :130] - here[:140, 30:]).max() < 1e-3
+    assert np.abs((np.argwhere(labels[0] > 0).mean(0) - 79.5)/2 - s.at).max() < 1.5
+
+
+def test_the_cord_leans():
+    s = draw_subject(named_rng('lean'), SITES['site2'])
+    s.at, s.lean = (10., 0.), (0., .1)
+    assert cord_mm(s, 0) == [10, 0] and np.allclose(cord_mm(s, 20), [10, 2])
+    low, high = (np.argwhere(label(s, z, .5, (160, 160)).any(0)).mean(0)/2 for z in (-20, 20))
+    assert abs(high[1] - low[1] - 4) < 1.5 and abs(high[0] - low[0]) < 1.5
+
+
+def test_pixels_are_acquired_along_each_axis_for_itself():
+    """Beyond half a cycle per acquired pixel little is left (some comes back with the magnitude), along x and along y by its own pixel."""
+    s = draw_subject(named_rng('oblong'), SITES['site2'])
+    assert len(set(s.acquired_mm)) == 2
+    vars(s).update(noise=0., taper=0., acquired_mm=(.5, .8))
+    k = np.abs(np.fft.fftshift(np.fft.fft2(acquire(s, 0., .25, (320, 320), named_rng()))))
+    share = lambda a, half: 1 - a[160-half:160+half].sum()/a.sum()
+    assert share(k.sum(1), 81) < .02 and share(k.sum(0), 51) < .06 < .08 < share(k.sum(1), 51)
+
+
+def test_a_phantom_passes_the_check_and_is_cropped_around_its_cord(small):
+    off = []
+    for s in list_subjects('phantom', small):
+        v = read_volume(s.image, s.masks, s.cord, s.labels)
+        targets = cut_slices(s, v, .5, 80)[1]
+        centre = np.argwhere(targets.any((0, 1))).mean(0) - 39.5
+        assert np.abs(centre).max() < 8 and not v.notes
+        off.append(np.linalg.norm((np.argwhere(v.cord)[:, :2].mean(0) - (np.array(v.image.shape[:2]) - 1)/2)*v.spacing_mm))
+    assert max(off) > 10
 
 def test_levels_fall_towards_the_feet(small):
     """Higher slices carry lower cervical numbers, whichever way the file stores them."""
