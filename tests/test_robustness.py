@@ -91,8 +91,8 @@ def test_bfloat16_moves_little(scored):
     slices, model, rows, _ = scored
     coarse, _ = evaluate(model, slices, size=5, near_px=2.5, precision='bfloat16')
     assert coarse.cells.tolist() == rows.cells.tolist() and not coarse.equals(rows)
-    means = [t.groupby('group')[['DSC', 'TPR', 'TNR', 'PPV']].mean() for t in (coarse, rows)]
-    assert (means[0] - means[1]).abs().max(axis=None) < 0.5    # tiny masks: a pixel is 7 %
+    means = [t.groupby('group')[['DSC', 'TPR', 'TNR', 'PPV']].mean().loc[['touching', 'near', 'far']] for t in (coarse, rows)]
+    assert (means[0] - means[1]).abs().max(axis=None) < 0.5    # in masks so small that a pixel is 5 %
 
 
 def test_equal_weights_are_scored_alike_and_others_apart(scored, tmp_path):
