@@ -39,13 +39,15 @@ def as_pair(
 
 # %% ../nbs/07_metrics.ipynb #c09n
 def counts(
-    pred,    # Bool (..., *shape of target)
-    target,  # Bool (H,W) or (D,H,W)
-)->tuple:    # TP, FP, FN, TN, each of shape (...)
+    pred,      # Bool (..., *shape of target)
+    target,    # Bool (H,W) or (D,H,W)
+    part=None, # Pixels that count, bool (..., *shape of target); all if absent
+)->tuple:      # TP, FP, FN, TN, each of shape (...)
     'True positives, false positives, false negatives, true negatives.'
-    axes = tuple(range(-target.ndim, 0))
-    TP, P, T = (pred & target).sum(axes), pred.sum(axes), target.sum()
-    return TP, P - TP, T - TP, prod(target.shape) - P - T + TP
+    axes, pixels = tuple(range(-target.ndim, 0)), prod(target.shape)
+    if part is not None: pred, target, pixels = pred & part, target & part, part.sum(axes)
+    TP, P, T = (pred & target).sum(axes), pred.sum(axes), target.sum(axes)
+    return TP, P - TP, T - TP, pixels - P - T + TP
 
 def ratios(
     TP,  # True positives
