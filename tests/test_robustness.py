@@ -21,7 +21,7 @@ def scored():
     images, targets = phantom_slices(12, px=40, spacing_mm=1., seed=0)
     table = pd.DataFrame(dict(site='1', subject=[f's{i//4}' for i in range(12)], slice=range(12), spacing_mm=1., split='val'))
     slices = Slices(images, targets, table.assign(person=table.subject))
-    state = new_state(width=4, dropout=0., bn_momentum=0.4, lr=0.03, seed=0)
+    state = new_state(width=4, dropout=0., bn_momentum=0.4, lr=0.01, seed=0)
     list(train(state, slices, slices, arm='none', seed=0, standard_epochs=24, cycles=0, ada_epochs=0, size=5, batch_size=4))
     return slices, state.model, *evaluate(state.model, slices, size=5, near_px=2.5)
 
