@@ -21,9 +21,10 @@ from .saliency import SALIENCY
 
 # %% ../nbs/11_figures.ipynb #c05n
 NAMES = dict(vanilla='Vanilla backprop', input_x_gradient='Input × gradient', guided_backprop='Guided backprop', gradcam='GradCam',
-             guided_gradcam='Guided GradCam', baseline='Baseline', none='No hole', random='Random window', counting='Counting alone')
+             guided_gradcam='Guided GradCam', baseline='Baseline', none='No hole', random='Random window', counting='Counting alone',
+             deconvnet='DeconvNet', integrated_gradients='Integrated gradients', smoothgrad='SmoothGrad', gradcam_plus_plus='GradCam++', occlusion='Occlusion')
 SAFE = sns.color_palette('colorblind').as_hex()
-COLORS = dict(zip(NAMES, [*SAFE[:5], 'black', '.5', SAFE[5], '.7']))
+COLORS = dict(zip(NAMES, [*SAFE[:5], 'black', '.5', SAFE[5], '.7', SAFE[9], '#332288', '#999933', '#882255', SAFE[8]]))
 
 def arm_name(
     arm:str,  # As in the tables
@@ -36,7 +37,7 @@ def arm_colors(
 )->dict:    # arm -> colour
     'A colour for each arm, the same in all figures.'
     new = [a for a in arm_order([*SALIENCY, *arms]) if a not in COLORS]
-    free = [SAFE[9], '#332288', '#999933', '#882255'] + sns.color_palette('husl', 12).as_hex()
+    free = ['#661100', '#117733', SAFE[6]] + sns.color_palette('husl', 12).as_hex()
     return {a: c for a, c in [*COLORS.items(), *zip(new, free)] if a in set(arms)}
 
 def figure_style():
