@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['REFERENCES', 'CELLS', 'VALUES', 'SLICE', 'arm_order', 'read_arms', 'per_slice', 'bootstrap_means',
-           'bootstrap_interval', 'difference', 'counting_null', 'arm_table', 'table3', 'table4', 'provenance']
+           'bootstrap_interval', 'difference', 'counting_null', 'arm_table', 'table3', 'table4', 'table5', 'held_out',
+           'provenance']
 
 # %% ../nbs/10_evidence.ipynb #c02n
 import json
@@ -17,7 +18,7 @@ from .core import DataError, named_rng
 from .saliency import SALIENCY
 
 # %% ../nbs/10_evidence.ipynb #c05
-REFERENCES = ('baseline', 'none', 'random', 'counting')
+REFERENCES = ('baseline', 'none', 'random', 'shuffled', 'least', 'counting')
 CELLS = ('touching', 'near', 'far')
 VALUES = ['DSC', 'HSD', 'HSD_rows', 'TPR', 'TNR', 'PPV', 'DSC_raters']
 SLICE = ['seed', 'weights', 'subject', 'slice']
@@ -145,6 +146,29 @@ def table4(
     drops = [bootstrap_interval(drop[drop.arm == arm], 'DSC', 'DSC_drop') for arm in table.arm]
     alone = [bootstrap_interval(context[context.arm == arm], 'DSC', 'DSC_context') for arm in table.arm]
     return table.join(pd.DataFrame(drops)).assign(DSC_drop_counting=[counted.DSC[counted.arm == arm].mean() for arm in table.arm]).join(pd.DataFrame(alone))
+
+# %% ../nbs/10_evidence.ipynb #d02
+def table5(
+    scores:pd.DataFrame,  # All scores
+)->pd.DataFrame:          # A row per arm
+    'What a hidden cell costs, by where it lies.'
+    whole, table = per_slice(scores, ['original']).query("weights == 'best'"), []
+    lost = {f'lost_{g}': difference(whole, per_slice(scores, [g]), ('arm', *SLICE)) for g in CELLS}
+    parts = {f'DSC_{g}': per_slice(scores, [g]).query("weights == 'best'") for g in ('inside', 'outside')}
+    for arm in arm_order(scores.arm):
+        row = dict(arm=arm)
+        for name, rows in (lost | parts).items(): row |= bootstrap_interval(rows[rows.arm == arm], 'DSC', name)
+        table.append(row)
+    return pd.DataFrame(table)
+
+# %% ../nbs/10_evidence.ipynb #d04
+def held_out(
+    history:pd.DataFrame,  # A row per arm, seed and epoch, with DSC_a and DSC_b
+)->pd.DataFrame:           # A row per arm: DSC_held_out
+    'The DSC of an epoch chosen on subjects it is not reported on, mean over halves and seeds.'
+    def other(t): return np.mean([t.DSC_b.iloc[t.DSC_a.argmax()], t.DSC_a.iloc[t.DSC_b.argmax()]]) if t[['DSC_a', 'DSC_b']].notna().all(None) else np.nan
+    rows = pd.DataFrame([dict(arm=arm, DSC=other(t)) for (arm, _), t in history.groupby(['arm', 'seed'])])
+    return rows.groupby('arm', as_index=False).DSC.mean().rename(columns=dict(DSC='DSC_held_out'))
 
 # %% ../nbs/10_evidence.ipynb #c33
 def provenance(

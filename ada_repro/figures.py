@@ -22,9 +22,10 @@ from .saliency import SALIENCY
 # %% ../nbs/11_figures.ipynb #c05n
 NAMES = dict(vanilla='Vanilla backprop', input_x_gradient='Input × gradient', guided_backprop='Guided backprop', gradcam='GradCam',
              guided_gradcam='Guided GradCam', baseline='Baseline', none='No hole', random='Random window', counting='Counting alone',
-             deconvnet='DeconvNet', integrated_gradients='Integrated gradients', smoothgrad='SmoothGrad', gradcam_plus_plus='GradCam++', occlusion='Occlusion')
+             deconvnet='DeconvNet', integrated_gradients='Integrated gradients', smoothgrad='SmoothGrad', gradcam_plus_plus='GradCam++', occlusion='Occlusion',
+             signed_gradcam='Signed GradCam', shuffled='Shuffled window', least='Least salient window')
 SAFE = sns.color_palette('colorblind').as_hex()
-COLORS = dict(zip(NAMES, [*SAFE[:5], 'black', '.5', SAFE[5], '.7', SAFE[9], '#332288', '#999933', '#882255', SAFE[8]]))
+COLORS = dict(zip(NAMES, [*SAFE[:5], 'black', '.5', SAFE[5], '.7', SAFE[9], '#332288', '#999933', '#882255', SAFE[8], SAFE[6], '#661100', '#117733']))
 
 def arm_name(
     arm:str,  # As in the tables
@@ -37,7 +38,7 @@ def arm_colors(
 )->dict:    # arm -> colour
     'A colour for each arm, the same in all figures.'
     new = [a for a in arm_order([*SALIENCY, *arms]) if a not in COLORS]
-    free = ['#661100', '#117733', SAFE[6]] + sns.color_palette('husl', 12).as_hex()
+    free = sns.color_palette('husl', 12).as_hex()
     return {a: c for a, c in [*COLORS.items(), *zip(new, free)] if a in set(arms)}
 
 def figure_style():
@@ -185,7 +186,8 @@ def save_figure(
 
 # %% ../nbs/11_figures.ipynb #c31
 HEADS = dict(arm='Arm', HSD='HSD [mm]', HSD_rows='HSD by rows', DSC_raters='DSC, mean over raters', DSC_last='DSC, last epoch', DSC_minus_none='DSC minus No hole',
-             DSC_drop='DSC lost', DSC_drop_counting='DSC lost by counting', DSC_context='DSC without context')
+             DSC_drop='DSC lost', DSC_drop_counting='DSC lost by counting', DSC_context='DSC without context', DSC_held_out='DSC, held out',
+             lost_touching='DSC lost, on GM', lost_near='DSC lost, near', lost_far='DSC lost, far', DSC_inside='DSC inside the cell', DSC_outside='DSC outside the cell')
 
 def write_table(
     frame:pd.DataFrame,  # A row per arm; `x`, `x_low`, `x_high` make one column of the page

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SALIENCY', 'EXPLAINED', 'ForegroundScore', 'saliency_method', 'hooks_relus', 'vanilla', 'input_x_gradient',
            'guided_backprop', 'gradcam', 'guided_gradcam', 'deconvnet', 'integrated_gradients', 'smoothgrad',
-           'gradcam_plus_plus', 'occlusion', 'check_hookable', 'saliency_map']
+           'gradcam_plus_plus', 'signed_gradcam', 'occlusion', 'check_hookable', 'saliency_map']
 
 # %% ../nbs/05_saliency.ipynb #c02
 import warnings
@@ -113,6 +113,12 @@ def gradcam_plus_plus(score, x, layer):
     g = attr.LayerGradientXActivation(score, layer, multiply_by_inputs=False).attribute(x).relu()
     weight = (g / (2 + g * a.relu().sum((2, 3), keepdim=True))).sum((2, 3), keepdim=True)
     return attr.LayerAttribution.interpolate((weight * a).sum(1, keepdim=True).relu(), x.shape[-2:], 'bilinear')
+
+# %% ../nbs/05_saliency.ipynb #c18t
+@saliency_method
+def signed_gradcam(score, x, layer):
+    'Feature maps of a layer weighted by their mean gradient, of either sign.'
+    return attr.LayerAttribution.interpolate(attr.LayerGradCam(score, layer).attribute(x), x.shape[-2:], 'nearest')
 
 # %% ../nbs/05_saliency.ipynb #c18j
 @saliency_method

@@ -10,6 +10,7 @@ __all__ = ['FILLS', 'dice_loss', 'State', 'new_state', 'fast_bf16', 'batch_of', 
 import math
 from dataclasses import dataclass, field
 
+import pandas as pd
 import torch
 from torch import nn, Tensor
 
@@ -161,10 +162,10 @@ def validate(
     threshold:float,   # Probability from which a pixel counts as grey matter
     cycle:int,         # Cycle under way
     loss:float,        # Of the epoch
-)->dict:               # epoch, cycle, loss, DSC; DSC_a and DSC_b of the halves, NaN without subjects
+)->dict:               # epoch, cycle, loss, DSC; DSC_a and DSC_b of the halves, NaN where there is one subject
     'The record of an epoch.'
     each = slice_dice(predict(state.model, validation.images, threshold), validation.consensus).cpu()
-    second = torch.from_numpy(validation.table.subject.factorize()[0] % 2 == 1)
+    second = torch.from_numpy(pd.factorize(validation.table.get('subject', validation.table.index))[0] % 2 == 1)
     dice, a, b = (s.mean().item() for s in (each, each[~second], each[second]))
     if dice > max((r['DSC'] for r in state.history), default=-1): state.best = cpu_weights(state.model)
     state.history.append(dict(epoch=state.epoch, cycle=cycle, loss=loss, DSC=dice, DSC_a=a, DSC_b=b))
