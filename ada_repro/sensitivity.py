@@ -46,6 +46,7 @@ def functional_twin(
             if isinstance(child, nn.ReLU): setattr(parent, name, FunctionalReLU())
     return twin
 
+# %% ../nbs/16_sensitivity.ipynb #c06b
 def unguarded_map(
     model:nn.Module,  # Image -> logits, in eval mode
     image:Tensor,     # Images (B, 1, H, W)

@@ -58,8 +58,8 @@ def test_shares_sum_to_one(study, method):
     assert torch.allclose(total[maps.any(2).any(1)], torch.ones(1, dtype=torch.float64))
 
 
-def curve_by_hand(model, image, target, saliency, shares):
-    at = sorted((-saliency[r, c].item(), r, c) for r in range(len(target)) for c in range(len(target)) if not target[r, c])
+def curve_by_hand(model, image, target, saliency, spared, shares):
+    at = sorted((-saliency[r, c].item(), r, c) for r in range(len(target)) for c in range(len(target)) if not spared[r, c])
     for share in shares:
         x = image.clone()
         for _, r, c in at[:round(share * len(at))]: x[0, 0, r, c] = 0
@@ -71,8 +71,9 @@ def test_deletion_pixel_by_pixel(study):
     _, slices, model = study
     x, target = slices.images[:3], slices.consensus[:3]
     saliency = torch.rand(3, 40, 40, generator=named_generator('no two alike'))
-    curve = deletion_curve(model, x, target, saliency, named_generator('any'))
-    naive = torch.tensor([list(curve_by_hand(model, x[i:i+1], target[i], saliency[i], SHARES)) for i in range(3)])
+    spared = zones(target, 1., near_mm=2.) < 2
+    curve = deletion_curve(model, x, target, saliency, spared, named_generator('any'))
+    naive = torch.tensor([list(curve_by_hand(model, x[i:i+1], target[i], saliency[i], spared[i], SHARES)) for i in range(3)])
     torch.testing.assert_close(curve, naive)
     assert curve.std() > 0
 
@@ -84,14 +85,14 @@ class Brightness(nn.Module):
 def test_deletion_takes_the_brightest_and_spares_the_target(square):
     'The prediction is what is left bright: 80 pixels outside and the target, of which half, then all but the target are deleted.'
     image, saliency = torch.ones(1, 1, 9, 9), square.float() + torch.arange(81.).reshape(1, 9, 9)
-    curve = deletion_curve(Brightness(), image, square, saliency, named_generator('any'), shares=(0, .5, 1))
+    curve = deletion_curve(Brightness(), image, square, saliency, square, named_generator('any'), shares=(0, .5, 1))
     assert curve[0].tolist() == pytest.approx([200 / 82, 200 / 42, 100])
 
 
 def test_equal_weights_go_in_an_order_that_the_generator_gives(study):
     _, slices, model = study
     x, target = slices.images[:2], slices.consensus[:2]
-    a, b, c = (deletion_curve(model, x, target, x[:, 0] * 0, named_generator(n)) for n in 'aab')
+    a, b, c = (deletion_curve(model, x, target, x[:, 0] * 0, target, named_generator(n)) for n in 'aab')
     assert torch.equal(a, b) and not torch.equal(a, c)
 
 
