@@ -1,10 +1,13 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-.PHONY: repro test docs realism faults
+.PHONY: repro evidence test docs realism faults bench
 
 repro: .venv/stamp
 	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
+
+evidence: .venv/stamp
+	@$(VENV) python -m ada_repro.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$(dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
 
 test: .venv/stamp
 	@$(VENV) pytest
