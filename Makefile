@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-.PHONY: repro test docs realism faults
+.PHONY: repro test docs realism faults bench
 
 repro: .venv/stamp
 	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's/^figures .*Outputs *//p')"
@@ -14,6 +14,9 @@ faults: .venv/stamp
 
 docs: .venv/stamp
 	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+
+bench: .venv/stamp
+	@$(VENV) python benchmarks/bench.py
 
 realism: .venv/stamp
 	@$(VENV) python benchmarks/realism.py $(RAW)

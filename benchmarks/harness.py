@@ -1,5 +1,6 @@
 'How time is taken, what the limit is, and the slices and networks that all rows work on.'
 import gc, os, platform, time
+from itertools import product
 from pathlib import Path
 from statistics import median
 
@@ -39,14 +40,18 @@ def machine():
     name = next((line.split(':')[1].strip() for line in cpus.splitlines() if line.startswith('model name')), platform.machine())
     return f'{name} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads'
 
-def row(work, ours, peer, f, g, limit_ms=np.nan, rest_s=0):
-    'A row of the table: the median of alternating calls of ours, `f`, and the peer, `g`, after one call of each that does not count.'
+def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
+    'A row for each of ours beside each peer, both by name: the medians of alternating calls, after one call of each that does not count.'
     times = []
-    for _ in range(REPEATS + 1): gc.collect(); times.append((seconds(f), seconds(g))); time.sleep(rest_s)    # a peer's worker may still be busy
-    ours_ms, peer_ms = (1e3 * median(t[1:]) for t in zip(*times))
-    values = dict(zip(COLUMNS, (work, ours, peer, ours_ms, peer_ms, peer_ms / ours_ms, limit_ms, limit_ms / ours_ms, machine())))
-    print(*(f'{v:.4g}' if isinstance(v, float) else v for v in values.values()), sep=' | ', flush=True)
-    return values
+    for _ in range(REPEATS + 1):
+        gc.collect()
+        times.append({name: 1e3 * seconds(f) for name, f in {**ours, **theirs}.items()})
+        time.sleep(rest_s)    # a peer's worker may still be busy
+    ms = {name: median(t[name] for t in times[1:]) for name in times[0]}
+    for (mine, peer) in product(ours, theirs):
+        values = dict(zip(COLUMNS, (work, mine, peer, ms[mine], ms[peer], ms[peer] / ms[mine], limit_ms, limit_ms / ms[mine], machine())))
+        print(*(f'{v:.4g}' if isinstance(v, float) else v for v in values.values()), sep=' | ', flush=True)
+        yield values
 
 
 # The limit

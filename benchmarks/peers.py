@@ -98,17 +98,13 @@ def loop_window(
 ):                        # Row and column of its corner
     'The heaviest window through an integral image, in Python loops.'
     H, W = saliency.shape
-    s = [[0.] * (W + 1)]
+    s = np.zeros((H + 1, W + 1))
     for r in range(H):
-        row, above, line = [0.], s[-1], 0.
-        for c, v in enumerate(saliency[r].tolist()):
-            line += v
-            row.append(line + above[c + 1])
-        s.append(row)
+        for c in range(W): s[r+1, c+1] = saliency[r, c] + s[r, c+1] + s[r+1, c] - s[r, c]
     best, at = -np.inf, (0, 0)
     for r in range(H - size + 1):
         for c in range(W - size + 1):
-            total = s[r+size][c+size] - s[r][c+size] - s[r+size][c] + s[r][c]
+            total = s[r+size, c+size] - s[r, c+size] - s[r+size, c] + s[r, c]
             if total > best: best, at = total, (r, c)
     return at
 
