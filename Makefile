@@ -1,11 +1,7 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-<<<<<<< HEAD
-.PHONY: repro evidence test docs realism faults bench
-=======
-.PHONY: repro test docs realism faults bench
->>>>>>> bench
+.PHONY: repro evidence test docs realism bench faults
 
 repro: .venv/stamp
 	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
