@@ -13,13 +13,14 @@ import torch
 
 import growth, peers
 from ada_repro.augment import augment, draw
+from ada_repro.claims import METHODS
 from ada_repro.core import DATA, ROOT, named_generator, named_rng
 from ada_repro.evidence import per_slice
 from ada_repro.mask import build_mask, occlude
 from ada_repro.metrics import hausdorff_distance
 from ada_repro.phantom import phantom_slices
 from ada_repro.robustness import evaluate
-from ada_repro.saliency import SALIENCY
+
 from ada_repro.slices import Slices
 from ada_repro.training import arm_windows, fast_bf16, kept, new_state, predict, train_epoch
 from ada_repro.unet import UNet
@@ -48,7 +49,7 @@ def same_logits(ours, theirs, slices):
 def training_width_64():
     'Width 64 at 200 x 200, batch 16, augmentation included.'
     n = 16 if DEVICE == 'cpu' else 256
-    slices, ours = simulated(n, 200, 0.25), new_state(64, 0.5, 0.4, 0.001, 0)
+    slices, ours = simulated(n, 200, 0.25), new_state(64, 0.5, 0.4, 0, 0.001)
     model = UNet(64).to(DEVICE); model.load_state_dict(ours.model.state_dict())
     same_logits(ours.model, model, slices)
     optimizer, loader = torch.optim.Adam(model.parameters(), lr=0.001), peers.ancestor_loader(slices, 16)
@@ -60,7 +61,7 @@ def training_width_64():
 
 def training_laptop():
     'The shape of the laptop profile.'
-    slices, ours = simulated(64, 80, 0.5), new_state(8, 0.05, 0.4, 0.005, 0)
+    slices, ours = simulated(64, 80, 0.5), new_state(8, 0.05, 0.4, 0, 0.005)
     model = UNet(8, 0.05).to(DEVICE); model.load_state_dict(ours.model.state_dict())
     same_logits(ours.model, model, slices)
     optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.005), named_generator(0, 'plain')
@@ -110,9 +111,9 @@ def windows():
 
 def new_images(width, px, spacing_mm, n, size):
     "ADA's new images of one cycle for n images, each method."
-    slices, model = simulated(n, px, spacing_mm), new_state(width, 0., 0.4, 0.001, 0).model.eval()
+    slices, model = simulated(n, px, spacing_mm), new_state(width, 0., 0.4, 0, 0.001).model.eval()
     targets = slices.consensus
-    for method in SALIENCY:
+    for method in METHODS:
         def ours():
             corners, _ = arm_windows(method, model, slices, size, named_generator(0, 'windows'), 'none')
             return occlude(slices.images, kept(corners, size, targets, 'none'))

@@ -15,7 +15,7 @@ def work(what, n):
     from ada_repro.training import new_state, train_epoch
     from harness import simulated
     side, width = n if what == 'image side' else 80, n if what == 'width' else 8
-    slices, state = simulated(n if what == 'slices' else 8, side, 40 / side), new_state(width, 0., 0.4, 0.01, 0)
+    slices, state = simulated(n if what == 'slices' else 8, side, 40 / side), new_state(width, 0., 0.4, 0, 0.01)
     if what == 'slices': return lambda: evaluate(state.model, slices, 10, 5)
     if what == 'cells': return lambda: predict_occluded(state.model, slices.images[:1], torch.tensor(occlusion_grid(80, 10)[:n]), 10)
     return lambda: train_epoch(state, slices, None, 0, 8, {}, 'off')

@@ -77,7 +77,7 @@ def simulated(n, px, spacing_mm):
 
 def trained(width, slices, steps, batch):
     'A network that has learned enough to draw a spot where grey matter is.'
-    state = new_state(width, 0., 0.4, 0.01, 0)
+    state = new_state(width, 0., 0.4, 0, 0.01)
     for epoch in range(steps * batch // len(slices.images)): train_epoch(state, slices, None, 0, batch, {}, 'off')
     return state.model.eval()
 
