@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 
 import growth, peers
+from ada_repro.arms import arm_windows, kept
 from ada_repro.augment import augment, draw
 from ada_repro.claims import METHODS
 from ada_repro.core import DATA, ROOT, named_generator, named_rng
@@ -20,9 +21,8 @@ from ada_repro.mask import build_mask, occlude
 from ada_repro.metrics import hausdorff_distance
 from ada_repro.phantom import phantom_slices
 from ada_repro.robustness import evaluate
-
 from ada_repro.slices import Slices
-from ada_repro.training import arm_windows, fast_bf16, kept, new_state, predict, train_epoch
+from ada_repro.training import fast_bf16, new_state, predict, train_epoch
 from ada_repro.unet import UNet
 from harness import DEVICE, baseline, matrix_peak, rows, seconds, simulated, trained, training_flop
 
