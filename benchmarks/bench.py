@@ -2,10 +2,7 @@
 
 `make bench` writes results.csv, growth.csv and docs/benchmarks.md; `python benchmarks/bench.py NAME ...` tries single functions and writes nothing.
 """
-import json, os, re, sys, warnings
-
-if __name__ == '__main__' and 'GLIBC_TUNABLES' not in os.environ:    # large pages for all who compete here: read when a process begins
-    os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, 'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'})
+import json, re, sys, warnings
 
 import numpy as np
 import pandas as pd
