@@ -17,15 +17,15 @@ def side_by_side(
     jobs:int,    # How many at once
 ):
     'Run each stage as soon as all it needs is done; after an error begin no more, and let the others end.'
-    todo, running = TopologicalSorter(needs), {}
+    todo, ready, running = TopologicalSorter(needs), [], {}
     todo.prepare()
     with ThreadPoolExecutor(jobs) as pool:
-        try:
-            while todo.is_active():
-                running |= {pool.submit(run, name): name for name in todo.get_ready()}
-                for f in wait(running, return_when=FIRST_COMPLETED).done:
-                    f.result(); todo.done(running.pop(f))
-        finally: pool.shutdown(cancel_futures=True)
+        while todo.is_active():
+            ready += todo.get_ready()
+            free = jobs - len(running)    # none waits in the pool, which would begin it after an error
+            running |= {pool.submit(run, name): name for name in ready[:free]}
+            del ready[:free]
+            for f in wait(running, return_when=FIRST_COMPLETED).done: f.result(); todo.done(running.pop(f))
 
 # %% ../nbs/11a_schedule.ipynb #d04
 def to_run(
@@ -48,11 +48,11 @@ def pieces(
     stream,  # Binary, of a process
 ):
     'What a process prints, piece by piece: a line, or a state of a progress bar.'
-    text = ''
-    while new := os.read(stream.fileno(), 2**16).decode(errors='replace'):
-        *whole, text = re.split(r'(?<=[\r\n])', text + new)
-        yield from whole
-    if text: yield text
+    rest = b''
+    while new := os.read(stream.fileno(), 2**16):
+        *whole, rest = re.split(rb'(?<=[\r\n])', rest + new)
+        yield from (piece.decode(errors='replace') for piece in whole)
+    if rest: yield rest.decode(errors='replace')
 
 def run_stage(
     name:str,  # Of the stage
@@ -77,7 +77,7 @@ def run_all(
         def show(name, piece):
             if piece.endswith('\r') or not piece.endswith('\n'): now[name] = piece.strip().rpartition(': ')[2]
             elif piece.strip() and not advice.match(piece): bar.write(piece.rstrip('\n'), file=sys.stderr)
-            bar.set_postfix_str('; '.join(f'{n} {t}' for n, t in now.items()))
+            bar.set_postfix_str('; '.join(f'{n} {t}' for n, t in list(now.items())))
         def one(name):
             now[name] = ''
             try: run_stage(name, lambda piece: show(name, piece)); bar.update()

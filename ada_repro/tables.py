@@ -93,7 +93,7 @@ def table9(
     look:pd.DataFrame,  # Of `look_at`, all seeds
 )->pd.DataFrame:        # A row per arm: method, shares of the saliency in the zones, and their change
     'Does training on occluded copies move the gaze?'
-    keys, table = ['seed', 'subject', 'slice'], []
+    table = []
     for arm in (a for a in arm_order(look.arm) if a != 'baseline'):
         row = dict(arm=arm, method=own_method(arm))
         for zone in ('share_inside', 'share_near', 'share_far'):
