@@ -13,7 +13,7 @@ import sys
 sys.modules.setdefault('rfc3987_syntax', None)
 
 # %% ../nbs/12_pipeline.ipynb #c05n
-import logging, os, re, shutil, signal
+import logging, os, re, resource, shutil, signal, time
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,7 +23,7 @@ import yaml
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from .core import DATA, ROOT, whole_file
+from .core import DATA, ROOT, whole_file, write_json
 from .start import held, wait_for
 
 # %% ../nbs/12_pipeline.ipynb #c04
@@ -117,6 +117,7 @@ def run_notebook(
     if not re.fullmatch(r'[\w.-]+', name): raise ValueError(f'{name!r} is not a plain name. Use letters, digits, _ - and . only')
     copy, lock, kernel_lock = DATA/'executed'/f'{name}.ipynb', DATA/'locks'/f'{name}.lock', DATA/'locks'/f'{name}.kernel.lock'
     with held(lock):
+        started = time.time()
         wait_for(kernel_lock)
         copy.parent.mkdir(parents=True, exist_ok=True)
         check_room(DATA)
@@ -127,6 +128,8 @@ def run_notebook(
             with suppress(OSError, ValueError): tidy(copy)    # the first error is the one to hear of
             raise
         tidy(copy)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> (20 if sys.platform == 'darwin' else 10)
+        write_json(copy.with_suffix('.json'), dict(seconds=round(time.time() - started, 1), peak_memory_mb=peak))
 
 # %% ../nbs/12_pipeline.ipynb #c15
 REMEDIES = {'No space left': 'Free some disk space and run again', 'File too large': 'Raise the limit on file size and run again',

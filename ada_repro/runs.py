@@ -64,6 +64,8 @@ def save_checkpoint(
     folder:Path,  # Checkpoints of this run
 ):
     'Keep this epoch and the one before it.'
+    if not all(v.isfinite().all() for v in state.model.state_dict().values()):
+        raise FloatingPointError(f'The weights are not finite after the last batch of epoch {state.epoch}. Lower the learning rate')
     content = state_bytes(state)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder/f'{state.epoch:06d}-{hashlib.sha256(content).hexdigest()}.pt') as tmp: tmp.write_bytes(content)

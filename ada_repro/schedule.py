@@ -13,7 +13,7 @@ from graphlib import TopologicalSorter
 # %% ../nbs/11a_schedule.ipynb #d01
 def side_by_side(
     needs:dict,  # Name of each stage -> names of those that must come before it
-    run,         # Called with a name; raises an error to stop
+    run,         # Called with a name; returns whether to be called again, or raises an error to stop
     jobs:int,    # How many at once
 ):
     'Run each stage as soon as all it needs is done; after an error begin no more, and let the others end.'
@@ -25,7 +25,10 @@ def side_by_side(
             free = jobs - len(running)    # none waits in the pool, which would begin it after an error
             running |= {pool.submit(run, name): name for name in ready[:free]}
             del ready[:free]
-            for f in wait(running, return_when=FIRST_COMPLETED).done: f.result(); todo.done(running.pop(f))
+            for f in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(f)
+                if f.result(): ready.append(name)
+                else: todo.done(name)
 
 # %% ../nbs/11a_schedule.ipynb #d04
 def to_run(
@@ -33,11 +36,14 @@ def to_run(
 )->dict:                # Name -> names of those that must come before it
     'The stages that DVC would run for these targets.'
     import networkx as nx
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
     with Repo() as repo:
-        graph = repo.index.graph
-        asked = [s for s in graph if s.addressing in targets or s.relpath in (targets or ['dvc.yaml'])]
-        changed = repo.status(targets=[s.addressing for s in asked], with_deps=True)
+        try:
+            graph = repo.index.graph
+            asked = [s for s in graph if s.addressing in targets or s.relpath in (targets or ['dvc.yaml'])]
+            changed = repo.status(targets=[s.addressing for s in asked], with_deps=True)
+        except DvcException as e: raise RuntimeError(' '.join(f'{e}'.split())) from None
         again = [s for s in graph if s.addressing in changed]
         again += [s for s in graph if nx.descendants(graph, s) & set(again)]
         part = graph.subgraph(set(again) & set(asked).union(*(nx.descendants(graph, s) for s in asked)))
@@ -57,13 +63,14 @@ def pieces(
 def run_stage(
     name:str,  # Of the stage
     show,      # Called with each piece it prints
-):
+)->bool:       # Whether to ask again, for another DVC was in its way
     'Let DVC run one stage; `RuntimeError` if it fails.'
     said = []
     with subprocess.Popen([sys.executable, '-m', 'dvc', 'repro', '-s', name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
         for piece in pieces(p.stdout): said.append(piece); show(piece)
-    if p.returncode and re.search('nable to acquire lock|is busy', ''.join(said)): time.sleep(1); return run_stage(name, show)
-    if p.returncode: raise RuntimeError(f'{name} failed; what it said stands above')
+    if busy := p.returncode and re.search('nable to acquire lock|is busy', ''.join(said)): time.sleep(1)
+    elif p.returncode: raise RuntimeError(f'{name} failed; what it said stands above')
+    return bool(busy)
 
 # %% ../nbs/11a_schedule.ipynb #d07
 def run_all(
@@ -72,7 +79,7 @@ def run_all(
 ):
     'Run the stages, with one bar for all of them.'
     from tqdm import tqdm
-    now, advice = {}, re.compile(r'To (track|enable)|\t(git add|dvc config)|Use `dvc push`|(Updat|Generat)ing lock|> ')
+    now, advice = {}, re.compile(r'To (track|enable)|\t(git add|dvc config)|Use `dvc push`|(Updat|Generat)ing lock|> |.*(is busy|nable to acquire lock)|  \(PID|If there are no processes')
     with tqdm(total=len(needs), desc='stages', unit='stage', dynamic_ncols=True) as bar:
         def show(name, piece):
             if piece.endswith('\r') or not piece.endswith('\n'): now[name] = piece.strip().rpartition(': ')[2]
@@ -80,8 +87,9 @@ def run_all(
             bar.set_postfix_str('; '.join(f'{n} {t}' for n, t in list(now.items())))
         def one(name):
             now[name] = ''
-            try: run_stage(name, lambda piece: show(name, piece)); bar.update()
+            try: again = run_stage(name, lambda piece: show(name, piece)); bar.update(not again)
             finally: del now[name]; show(name, '\n')
+            return again
         side_by_side(needs, one, jobs)
 
 # %% ../nbs/11a_schedule.ipynb #d08
@@ -90,6 +98,6 @@ def count_jobs(
 )->int:           # At least 1
     'How many stages may run at once.'
     import psutil
-    threads = params['profile']['machine']['threads']
+    threads = params.get('profile', {}).get('machine', {}).get('threads')
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
     return max(1, min(cores//threads, int(psutil.virtual_memory().available//1.5e9))) if threads else 1

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['KEPT', 'Busy', 'held', 'wait_for', 'hold_for_life', 'check_names', 'read_params', 'is_whole_lock', 'is_json', 'mend',
-           'stop_all', 'main']
+           'stop_all', 'check_files', 'last_word', 'main']
 
 # %% ../nbs/11b_start.ipynb #c02
-import fcntl, json, os, re, signal, sys, time
-from contextlib import contextmanager
+import fcntl, json, os, re, signal, subprocess, sys, time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import yaml
@@ -73,6 +73,7 @@ def read_params(
     'Its values, all plain.'
     try: params = yaml.safe_load(path.read_text())
     except yaml.YAMLError as e: raise ValueError(f'{path.name} cannot be read: {" ".join(str(e).split())}') from None
+    if not isinstance(params, dict): raise ValueError(f'{path.name} holds no parameters. Take it from the repository again')
     check_names(params)
     return params
 
@@ -100,10 +101,13 @@ def mend(
     root:Path,  # Of the project
 ):
     'Remove what DVC had half written when it was killed.'
+    def cut(path, whole): return path.exists() and not whole(path.read_text(errors='replace'))
     for path, whole in ((root/'.dvc'/'tmp'/'rwlock', is_json), (root/'dvc.lock', is_whole_lock)):
-        if path.exists() and not whole(path.read_text(errors='replace')):
-            path.unlink()
-            print(f'{path.name} was cut off when a run was killed; it is made again', file=sys.stderr)
+        if not cut(path, whole): continue
+        time.sleep(0.5)    # an orphaned DVC may be writing it
+        if not cut(path, whole): continue
+        path.unlink()
+        print(f'{path.name} was cut off when a run was killed; it is made again', file=sys.stderr)
 
 # %% ../nbs/11b_start.ipynb #c18
 def stop_all(
@@ -112,23 +116,39 @@ def stop_all(
 ):
     'Stop what runs below this process, as Ctrl-C would.'
     import psutil
-    for p in psutil.Process().children(recursive=True): p.send_signal(signal.SIGINT)
+    for p in psutil.Process().children(recursive=True):
+        with suppress(psutil.NoSuchProcess): p.send_signal(signal.SIGINT)
     raise KeyboardInterrupt
 
+def check_files(
+    folder:Path,  # With all in it
+):
+    'Raise `ValueError` for what is neither a file nor a folder.'
+    for p in folder.rglob('*'):
+        if not (p.is_file() or p.is_dir()): raise ValueError(f'{p} is neither a file nor a folder. Remove it')
+
+def last_word(
+    words:list[str],  # For `dvc repro`
+)->int:               # Its exit code
+    'Run `dvc repro`; when interrupted, wait until it has ended.'
+    with subprocess.Popen([sys.executable, '-m', 'dvc', 'repro', *words]) as dvc:
+        try: return dvc.wait()
+        except KeyboardInterrupt: dvc.wait(); raise
+
+# %% ../nbs/11b_start.ipynb #c18m
 def main(
     words:list[str],  # For `dvc repro`
 )->int:               # 1 if it cannot start, or a stage failed
-    'Run what has changed, then become `dvc repro`; unless somebody runs here or something is wrong: then print one line.'
+    'Run what has changed, then `dvc repro`; unless somebody runs here or something is wrong: then print one line.'
     root = Path.cwd()
     signal.signal(signal.SIGTERM, stop_all)
     try:
-        with held(root/'.dvc'/'tmp'/'repro.lock') as lock:
+        with held(root/'.dvc'/'tmp'/'repro.lock'):
             for stage in sorted((root/'data'/'locks').glob('*.lock')): wait_for(stage, 2 if stage.stem.endswith('.kernel') else 0)
             jobs = count_jobs(read_params(root/'params.yaml'))
-            mend(root)
+            check_files(root/'data'/'raw'); mend(root)
             if jobs > 1 and not any(w.startswith('-') for w in words) and (needs := to_run(words)): run_all(needs, jobs)
-            os.set_inheritable(lock, True)
-            os.execv(sys.executable, [sys.executable, '-m', 'dvc', 'repro', *words])
+            return last_word(words)
     except KeyboardInterrupt: print('repro: stopped; run again to go on', file=sys.stderr)
     except (OSError, ValueError, RuntimeError) as e: print(f'repro: {e}', file=sys.stderr)
     return 1

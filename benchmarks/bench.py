@@ -198,11 +198,11 @@ def markdown(names, rows):
 def frame(table): return markdown(table.columns, table.astype(object).map(lambda v: f'{v:.4g}' if isinstance(v, float) else v).values.tolist())
 
 def stages():
-    'Seconds and peak memory of what `make repro` and `benchmarks/repro.py` have recorded.'
-    rows = [(p.parent.name, r['seconds'], r['peak_memory_mb']) for p in sorted((DATA/'runs').glob('*/run.json')) for r in [json.loads(p.read_text())]]
-    kept = pd.DataFrame(rows, columns=['what', 'seconds', 'peak_memory_mb'])
+    'Seconds and peak memory of each stage, as the pipeline has recorded them, and of the whole.'
+    cost = {p.stem: json.loads(p.read_text()) for p in sorted((DATA/'executed').glob('*.json'))}
+    kept = pd.DataFrame([dict(what=name, **c) for name, c in cost.items()], columns=['what', 'seconds', 'peak_memory_mb'])
     whole = ROOT/'benchmarks'/'repro.csv'
-    return pd.concat([pd.read_csv(whole)[kept.columns], kept]) if whole.is_file() else kept
+    return pd.concat([pd.read_csv(whole), kept]) if whole.is_file() else kept
 
 def publish(parts):
     'Write each part into the page, between its markers.'

@@ -395,7 +395,7 @@ sys.addaudithook(refuse)
 def test_nothing_asks_the_network(stages, tmp_path):
     'In every Python process: dvc, runner, kernel.'
     (stages/'site').mkdir(); (stages/'site'/'sitecustomize.py').write_text(OFFLINE)
-    env = dict(PYTHONPATH=str(stages/'site'), WENT_OUT=str(stages/'went_out'))
+    env = dict(PYTHONPATH=os.pathsep.join([str(stages/'site'), os.environ.get('PYTHONPATH', '')]), WENT_OUT=str(stages/'went_out'))
     (stages/'dvc.yaml').write_text('stages:\n  a:\n    cmd: python -m ada_repro.pipeline wait --seconds 0 && echo a > a\n    outs: [a]\n'); (stages/'params.yaml').write_text('{}\n')
     assert python(stages, '-c', 'import socket; socket.create_connection(("192.0.2.1", 80))', env=env)[0] == 1 and (stages/'went_out').exists()
     (stages/'went_out').unlink()

@@ -49,7 +49,8 @@ def test_each_runs_once_after_its_needs_and_never_too_many(seed, jobs):
 
 def test_as_many_as_may_run_do():
     gate = threading.Barrier(3, timeout=30)    # opens only for three at once
-    side_by_side({n: set() for n in 'abcdef'}, lambda name: gate.wait(), 3)
+    def meet(name): gate.wait()
+    side_by_side({n: set() for n in 'abcdef'}, meet, 3)
 
 
 @pytest.mark.parametrize('seed', range(8))
