@@ -109,8 +109,7 @@ def run_notebook(
     words:list[str],   # Its parameters, as on a command line
 ):
     'Execute an experiment notebook and keep the executed copy.'
-    notebook = find_stage(stage)
-    told = parse_words(words)
+    notebook, told = find_stage(stage), parse_words(words)
     threads = typed('threads', told.pop('threads', ['0']), 'int')
     given = notebook_parameters(notebook, told)
     name = '-'.join([stage, *(str(given[k]) for k in ('arm', 'seed') if k in given)])
