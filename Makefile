@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-.PHONY: repro evidence test docs realism faults bench
+.PHONY: repro evidence test docs realism bench faults
 
 repro: .venv/stamp
 	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
@@ -17,6 +17,9 @@ faults: .venv/stamp
 
 docs: .venv/stamp
 	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+
+bench: .venv/stamp
+	@$(VENV) python benchmarks/bench.py
 
 realism: .venv/stamp
 	@$(VENV) python benchmarks/realism.py $(RAW)

@@ -153,8 +153,9 @@ def iou_is_near_chance(e):
 @claim('S6a', 'rank correlation of its maps before and after all weights are drawn anew', 'above 0.5: more than half of the map does not depend on what was learnt')
 def guided_maps_ignore_the_weights(e):
     'Guided backprop fails the model-randomisation check'
-    rho = e.look[(e.look.arm == 'baseline') & (e.look.measure == 'randomisation_rho')].groupby(['method', 'seed']).value.mean()
-    ends = seed_interval(rho['guided_backprop'])
+    part = e.look[(e.look.arm == 'baseline') & (e.look.measure == 'randomisation_rho')]
+    rho = part.groupby(['seed', 'method']).value.mean().unstack().reindex(columns=METHODS)
+    ends = seed_interval(rho.guided_backprop)
     return ends | dict(verdict=is_ahead(ends['low'] - .5, ends['high'] - .5, 0), why=', '.join(f'{m} {rho[m].mean():.2f}' for m in METHODS) + '.')
 
 @claim('S6b', 'largest difference of a method to Random window, Table 4 [DSC]', 'no method ahead; below 1.0 DSC it does not matter')
