@@ -87,6 +87,7 @@ def arm_windows(
     if arm == 'none': corners = torch.full_like(corners, -size)
     return corners, is_flat & (method_of(arm) is not None)
 
+# %% ../nbs/07b_arms.ipynb #c11k
 def kept(
     corners:Tensor,      # (N, 2), of `arm_windows`
     size:int,            # Side of the window, in pixels

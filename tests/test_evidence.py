@@ -9,7 +9,7 @@ import pytest
 from ada_repro.agreement import chance_iou, iou_matrix, mask_iou, read_examples, window_iou
 from ada_repro.core import ROOT, DataError, named_rng
 from ada_repro.evidence import (CELLS, VALUES, arm_order, bootstrap_interval, bootstrap_means, counting_null, difference, per_slice, provenance,
-    read_arms, table3, table4)
+    held_out, read_arms, table3, table4)
 from ada_repro.saliency import SALIENCY
 
 PAPER = {n: pd.read_csv(ROOT/'figures'/'paper'/f'table{n}.csv') for n in (3, 4)}
@@ -194,3 +194,20 @@ def test_provenance_says_what_the_data_are(tmp_path):
     lines = ' '.join(provenance(made_up_scores(seeds=(0, 1)), tmp_path, 'phantom', 'laptop'))
     assert 'simulated' in lines and 'laptop' in lines and 'Seeds: 2 (0, 1)' in lines and '3 subjects, 6 slices' in lines and 'not recorded' in lines
     assert 'real' in provenance(made_up_scores(), tmp_path, 'gm_challenge', 'laptop')[0]
+
+
+def test_held_out_by_hand():
+    def run(arm, seed, a, b): return pd.DataFrame(dict(arm=arm, seed=seed, epoch=range(1, len(a) + 1), DSC_a=a, DSC_b=b))
+    history = pd.concat([run('gradcam', 0, [70., 90., 80.], [60., 50., 75.]),    # chosen on a: 50; chosen on b: 80
+                         run('gradcam', 1, [10., 20.], [30., 40.]),              # 40 and 20
+                         run('none', 0, [5., 5.], [7., 8.]),                     # the first of equals: 7; chosen on b: 5
+                         run('alone', 0, [5., 6.], [np.nan, np.nan])])           # one subject has no other half
+    assert held_out(history).set_index('arm').DSC_held_out.to_dict() == pytest.approx(dict(gradcam=(65 + 30)/2, none=6., alone=np.nan), nan_ok=True)
+
+
+@pytest.mark.parametrize('seed', range(5))
+def test_held_out_is_never_above_the_best_epoch_of_each_half(seed):
+    rng = named_rng('held out', seed)
+    history = pd.DataFrame([(arm, s, n, *rng.uniform(60, 90, 2)) for arm, s, n in product(ARMS, range(3), range(10))], columns=['arm', 'seed', 'epoch', 'DSC_a', 'DSC_b'])
+    found, best = held_out(history).set_index('arm').DSC_held_out, history.groupby(['arm', 'seed'])[['DSC_a', 'DSC_b']].max().mean(axis=1).groupby('arm').mean()
+    assert sorted(found.index) == sorted(ARMS) and (found <= best).all() and (found[ARMS] >= 60).all()

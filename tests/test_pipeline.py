@@ -11,10 +11,13 @@ import nbformat
 import pandas as pd
 import pytest
 import yaml
+from dvc.repo import Repo
 
 from ada_repro.core import ROOT
+from ada_repro.pipeline import notebook_parameters, parse_words
 
 ENV = {**os.environ, 'PATH': f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'}
+PROFILES = ['paper', 'laptop', 'smoke', 'evidence']
 METHODS = ['vanilla', 'input_x_gradient', 'guided_backprop', 'gradcam', 'guided_gradcam']
 
 
@@ -147,7 +150,21 @@ def test_the_runner_refuses_in_one_line(fresh, words, message):
     assert code == 1 and message in output and len(output.strip().splitlines()) == 1
 
 
-def test_every_stage_names_the_parameters_its_notebook_takes():
-    stages = yaml.safe_load((ROOT/'dvc.yaml').read_text())['stages']
-    called = {re.search(r'pipeline (\w+)', s['cmd'])[1] for s in stages.values()}
-    assert called == {p.stem for p in (ROOT/'nbs'/'experiments').glob('*.ipynb')}
+@pytest.mark.parametrize('profile', PROFILES)
+def test_every_stage_names_the_parameters_its_notebook_takes(fresh, tmp_path, monkeypatch, profile):
+    folder, called = copy_of(fresh, tmp_path/'ada_repro'), {}
+    edit(folder, profile=('profile: *smoke', f'profile: *{profile}'))
+    monkeypatch.chdir(folder)
+    with Repo() as repo: commands = {s.addressing: s.cmd for s in repo.index.stages}
+    assert {n.partition(':')[0] for n in commands if ':' in n} == {'evidence/dvc.yaml'}
+    for name, cmd in commands.items():
+        stage, *words = re.search(r'-m ada_repro.pipeline (.+)', cmd)[1].split()
+        told = parse_words(words)
+        told.pop('threads', None)    # for the runner
+        called.setdefault(stage, []).append(notebook_parameters(ROOT/'nbs'/'experiments'/f'{stage}.ipynb', told))
+    assert set(called) == {p.stem for p in (ROOT/'nbs'/'experiments').glob('*.ipynb')}
+    params = yaml.safe_load((ROOT/'params.yaml').read_text())
+    study = [a for a in params[profile]['study']['arms'] for _ in params[profile]['repeat']['seeds']]
+    retrained = [v for v in params['variants'] for _ in params[profile]['retrain']['retrain_seeds']]
+    assert sorted(t['arm'] for t in called['ada']) == sorted(study + [v['arm'] for v in retrained])
+    for variant in retrained: assert all(variant.items() <= t.items() for t in called['ada'] if t['arm'] == variant['arm'])    # what it changes is told last

@@ -8,7 +8,7 @@ from ada_repro.data import Slices
 from ada_repro.phantom import phantom_slices
 from ada_repro.saliency import SALIENCY
 from ada_repro.runs import load_state, save_state
-from ada_repro.training import FILLS, batch_of, dice_loss, mean_dice, new_state, predict, train, train_epoch
+from ada_repro.training import FILLS, batch_of, dice_loss, mean_dice, new_state, predict, slice_dice, train, train_epoch, validate
 
 MODEL = dict(width=4, dropout=0.2, bn_momentum=0.4, lr=0.01, seed=0)
 HOW = dict(seed=0, standard_epochs=1, cycles=2, ada_epochs=2, size=6, batch_size=8)
@@ -73,6 +73,44 @@ def test_copies_double_the_steps_and_hide_the_window(data):
     torch.testing.assert_close(x[:n], slices.images, atol=1e-4, rtol=1e-4)
     assert torch.equal(x[n:], slices.images * mask[:, None])
     assert all((t == r).all((1, 2)).any() for t, r in zip(target[n:], slices.targets))    # one rater's, and whole
+
+
+@pytest.mark.parametrize('fill', FILLS)
+def test_fills_change_the_hole_and_nothing_else(data, fill):
+    slices, n = data[0], 16
+    mask = torch.ones(n, 40, 40, dtype=torch.bool); mask[:, 3:9, 5:11] = False; mask |= slices.consensus
+    def batch(fill): return batch_of(torch.arange(2*n), slices, mask, torch.Generator().manual_seed(0), STILL, 'originals', fill)[0]
+    x, originals, hole = batch(fill), slices.images, ~mask[:, None]
+    torch.testing.assert_close(x[:n], originals, atol=1e-4, rtol=1e-4)
+    assert torch.equal(x[n:][~hole], originals[~hole]) and hole.any()
+    if fill == 'noise':
+        assert abs(x[n:][hole].mean()) < .2 and abs(x[n:][hole].std() - 1) < .2 and x[n:][hole].unique().numel() == hole.sum()
+        assert torch.equal(x, batch(fill))
+    else:
+        for image, one, at in zip(x[n:], originals, hole): assert (image[at] == dict(mean=0., minimum=one.min())[fill]).all()
+
+
+def test_halves_of_the_validation_make_up_its_mean():
+    slices = make_slices(14, 'val')    # subjects of 4, 4, 4 and 2 slices: halves of 8 and 6
+    names = slices.table.subject.unique()
+    second = slices.table.subject.isin(names[1::2]).to_numpy(copy=True)
+    state = new_state(**MODEL)
+    history = pd.DataFrame(train(state, make_slices(8, 'train'), slices, arm='gradcam', **HOW))
+    assert second.sum() == 6 and history[['DSC_a', 'DSC_b']].nunique().gt(1).all()
+    assert (8*history.DSC_a + 6*history.DSC_b).tolist() == pytest.approx((14*history.DSC).tolist())
+    each = slice_dice(predict(state.model, slices.images), slices.consensus)
+    assert (history.DSC_a.iloc[-1], history.DSC_b.iloc[-1]) == pytest.approx((each[~second].mean().item(), each[second].mean().item()))
+
+
+def test_one_subject_has_no_second_half():
+    record = validate(new_state(**MODEL), make_slices(4, 'val'), .5, 0, -1.)
+    assert record['DSC_a'] == record['DSC'] and record['DSC_b'] != record['DSC_b']
+
+
+def test_slice_dice_by_loop():
+    pred, target = (torch.rand(5, 9, 9, generator=torch.Generator().manual_seed(i)) < .4 for i in (0, 1))
+    slow = [200 * sum(bool(p and t) for p, t in zip(a.flatten(), b.flatten())) / (a.sum() + b.sum()).item() for a, b in zip(pred, target)]
+    assert slice_dice(pred, target).tolist() == pytest.approx(slow) and mean_dice(pred, target) == pytest.approx(sum(slow) / 5)
 
 
 def test_inputs_are_left_alone(data):
