@@ -210,7 +210,7 @@ def start_kills(work, book, expected, seconds, many, rng):
         alive, at = run.process.poll() is None, ', '.join(sorted({stage for _, stage in run.began[-2:]}))
         if 'every' in kind: kill_all(folder)
         else: kill([psutil.Process(run.process.pid)])
-        run.wait(); fine, run = alive, None
+        run.wait(); fine, run = alive or is_busy(run.output), None    # orphans of the kill before may have kept it from starting
         if 'every' not in kind:
             second = Run(folder, 'ada_repro.start')
             with contextlib.suppress(subprocess.TimeoutExpired): second.process.wait(20)
