@@ -1,10 +1,13 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-.PHONY: repro test docs realism faults
+.PHONY: repro evidence test docs realism bench faults
 
 repro: .venv/stamp
 	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
+
+evidence: .venv/stamp
+	@$(VENV) python -m ada_repro.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$(dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
 
 test: .venv/stamp
 	@$(VENV) pytest
@@ -14,6 +17,9 @@ faults: .venv/stamp
 
 docs: .venv/stamp
 	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+
+bench: .venv/stamp
+	@$(VENV) python benchmarks/bench.py
 
 realism: .venv/stamp
 	@$(VENV) python benchmarks/realism.py $(RAW)

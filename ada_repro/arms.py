@@ -20,7 +20,7 @@ def is_control(
     arm:str,  # A method or a control
 )->bool:
     'Whether an arm is there for comparison only.'
-    return arm in CONTROLS or arm.startswith(('shuffled_', 'least_'))
+    return arm.partition('.')[0] in CONTROLS or arm.startswith(('shuffled_', 'least_'))
 
 def method_of(
     arm:str,  # A method or a control
@@ -79,6 +79,7 @@ def arm_windows(
     **options,            # Of `saliency_map`: explain, sign, layer
 )->tuple[Tensor, Tensor]:  # Corners (N, 2); whether a map was flat (N,)
     'Where the arm hides a window in each image; outside the image for `none`.'
+    arm = arm.partition('.')[0]    # a variant differs in what it is told
     maps = arm_maps(arm, model, data.images, data.consensus, **options)
     if arm.startswith('least'): maps = unimportance(maps, generator)
     corners, is_flat = choose_windows(maps, size, data.consensus, protect, 'random' if arm == 'random' else flat, generator)

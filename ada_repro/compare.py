@@ -18,10 +18,11 @@ def gap(
     arms:list,          # Their mean
     others:list,        # minus the mean of these
     value:str='DSC',    # Column
-)->pd.DataFrame:        # A row per seed, subject and slice: the difference
+)->pd.DataFrame:        # A row per seed, subject and slice: the difference; NaN where one of the arms has none
     'Slice by slice, how far some arms lie above others.'
-    def mean(these): return rows[rows.arm.isin(these)].groupby(['seed', 'subject', 'slice'])[value].mean()
-    return (mean(arms) - mean(others)).reset_index()
+    wide = rows.pivot_table(index=['seed', 'subject', 'slice'], columns='arm', values=value)
+    def mean(these): return wide.reindex(columns=list(these)).mean(axis=1, skipna=False)
+    return (mean(arms) - mean(others)).reset_index(name=value)
 
 # %% ../nbs/10b_compare.ipynb #c09
 def sign_test(

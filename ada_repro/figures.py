@@ -198,9 +198,9 @@ def write_table(
     'The table as csv, exact, and as markdown, readable.'
     frame.round(4).to_csv(folder/f'{name}.csv', index=False, lineterminator='\n')
     shown = [c for c in frame if not c.endswith(('_low', '_high'))]
-    def number(x): return '–' if pd.isna(x) else f'{round(x, 2) + 0:.2f}'
+    def number(x): return '–' if pd.isna(x) else f'{x}' if isinstance(x, int) else f'{round(x, 2) + 0:.2f}'
     def cell(row, c):
-        if c == 'arm': return arm_name(row[c])
+        if isinstance(row[c], str): return arm_name(row[c])
         ends = f' [{number(row[c + "_low"])}, {number(row[c + "_high"])}]' if pd.notna(row.get(c + '_low')) else ''
         return number(row[c]) + ends
     heads = [f'{c[:-6]} paper' if c.endswith('_paper') else HEADS.get(c, c) for c in shown]

@@ -34,10 +34,11 @@ def heaviest_windows(
     sums = window_sums(saliency, size)
     top, low = sums.amax((1, 2)), sums.amin((1, 2))
     is_flat = (top <= 0) | (top == low)
-    chance = torch.rand(sums.shape, generator=generator, dtype=sums.dtype).to(sums) if flat == 'random' else torch.zeros_like(sums)
-    sums = torch.where(is_flat[:, None, None], chance, sums)
     if allowed is not None: sums = sums.masked_fill(~allowed, -torch.inf)
     best, at = sums.flatten(1).max(1)
+    chance = torch.rand(len(sums), generator=generator).to(at.device)[is_flat, None] if flat == 'random' else torch.zeros_like(at)[is_flat, None]
+    order = (sums[is_flat] > -torch.inf).flatten(1).cumsum(1)
+    at[is_flat] = torch.searchsorted(order, (chance * order[:, -1:]).long(), right=True)[:, 0]
     corners = torch.stack([at // sums.shape[2], at % sums.shape[2]], 1)
     return torch.where(best[:, None] == -torch.inf, -size, corners), is_flat
 

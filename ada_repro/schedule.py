@@ -13,20 +13,21 @@ from graphlib import TopologicalSorter
 # %% ../nbs/11a_schedule.ipynb #d01
 def side_by_side(
     needs:dict,  # Name of each stage -> names of those that must come before it
-    run,         # Called with a name; returns whether to be called again, or raises an error to stop
+    run,         # Called with a name; returns True to be called again, raises an error to stop
     jobs:int,    # How many at once
 ):
     'Run each stage as soon as all it needs is done; after an error begin no more, and let the others end.'
-    todo, running, again = TopologicalSorter(needs), {}, []
+    todo, ready, running = TopologicalSorter(needs), [], {}
     todo.prepare()
     with ThreadPoolExecutor(jobs) as pool:
-        try:
-            while todo.is_active():
-                running |= {pool.submit(run, name): name for name in (*todo.get_ready(), *again)}
-                ended = {running.pop(f): f.result() for f in wait(running, return_when=FIRST_COMPLETED).done}
-                again = [name for name in ended if ended[name]]
-                todo.done(*ended.keys() - again)
-        finally: pool.shutdown(cancel_futures=True)
+        while todo.is_active():
+            ready += todo.get_ready()
+            free = jobs - len(running)    # none waits in the pool, which would begin it after an error
+            running |= {pool.submit(run, name): name for name in ready[:free]}
+            del ready[:free]
+            for f in wait(running, return_when=FIRST_COMPLETED).done:
+                name = running.pop(f)
+                ready.append(name) if f.result() is True else todo.done(name)
 
 # %% ../nbs/11a_schedule.ipynb #d04
 def to_run(
@@ -52,23 +53,23 @@ def pieces(
     stream,  # Binary, of a process
 ):
     'What a process prints, piece by piece: a line, or a state of a progress bar.'
-    text = ''
-    while new := os.read(stream.fileno(), 2**16).decode(errors='replace'):
-        *whole, text = re.split(r'(?<=[\r\n])', text + new)
-        yield from whole
-    if text: yield text
+    rest = b''
+    while new := os.read(stream.fileno(), 2**16):
+        *whole, rest = re.split(rb'(?<=[\r\n])', rest + new)
+        yield from (piece.decode(errors='replace') for piece in whole)
+    if rest: yield rest.decode(errors='replace')
 
 def run_stage(
     name:str,  # Of the stage
     show,      # Called with each piece it prints
-)->bool:       # Whether to ask again, for another DVC was in its way
+)->bool:       # True to ask again, for another DVC was in its way
     'Let DVC run one stage; `RuntimeError` if it fails.'
     said = []
     with subprocess.Popen([sys.executable, '-m', 'dvc', 'repro', '-s', name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
         for piece in pieces(p.stdout): said.append(piece); show(piece)
-    if busy := p.returncode and re.search('nable to acquire lock|is busy', ''.join(said)): time.sleep(1)
-    elif p.returncode: raise RuntimeError(f'{name} failed; what it said stands above')
-    return bool(busy)
+    if p.returncode and re.search('nable to acquire lock|is busy', ''.join(said)): show('waits for another DVC\r'); time.sleep(1); return True
+    if p.returncode: raise RuntimeError(f'{name} failed; what it said stands above')
+    return False
 
 # %% ../nbs/11a_schedule.ipynb #d07
 def run_all(
@@ -82,7 +83,7 @@ def run_all(
         def show(name, piece):
             if piece.endswith('\r') or not piece.endswith('\n'): now[name] = piece.strip().rpartition(': ')[2]
             elif piece.strip() and not advice.match(piece): bar.write(piece.rstrip('\n'), file=sys.stderr)
-            bar.set_postfix_str('; '.join(f'{n} {t}' for n, t in now.items()))
+            bar.set_postfix_str('; '.join(f'{n} {t}' for n, t in list(now.items())))
         def one(name):
             now[name] = ''
             try: again = run_stage(name, lambda piece: show(name, piece)); bar.update(not again)

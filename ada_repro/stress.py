@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['STRESS', 'stress', 'holes', 'hole', 'hole_offset', 'hole_mean', 'hole_noise', 'hole_blur', 'rescan', 'monai', 'noise',
-           'bias', 'contrast', 'ghosting', 'motion', 'stressed_dice', 'some_of_each', 'evaluate_stress', 'dice_lost',
-           'plot_stress']
+           'bias', 'contrast', 'ghosting', 'motion', 'stressed_dice', 'some_of_each', 'evaluate_stress', 'stress_arms',
+           'dice_lost', 'plot_stress']
 
 # %% ../nbs/15_stress.ipynb #c02
 from functools import partial
@@ -178,6 +178,16 @@ def evaluate_stress(
             copies = f(image, named_generator(int(seed), 'stress', name, at.subject, at.slice), spacing_mm)
             rows.append(row | dict(stress=name, DSC=stressed_dice(model, image, target[i], copies, near[i], threshold)))
     return pd.DataFrame(rows)
+
+# %% ../nbs/15_stress.ipynb #c22b
+def stress_arms(
+    runs:Path,     # Folder with a subfolder `<arm>-<seed>` per run
+    arms:list,     # Names
+    seed:int,      # Of the runs
+    *how,          # Of `evaluate_stress`, behind the run
+)->pd.DataFrame:   # As `evaluate_stress`, all arms
+    'All arms of a seed; a stress is drawn alike for each, so that they are paired.'
+    return pd.concat([evaluate_stress(runs/f'{arm}-{seed}', *how) for arm in arms], ignore_index=True)
 
 # %% ../nbs/15_stress.ipynb #c23
 def dice_lost(

@@ -9,7 +9,7 @@ html_theme = 'sphinx_book_theme'
 html_static_path, html_css_files = ['wide.css'], ['wide.css']
 html_copy_source = False
 root_doc = 'README'
-include_patterns = ['README.md', 'data/README.md', 'docs/*.md', 'figures/**/table*.md', 'nbs/**.ipynb']
+include_patterns = ['README.md', 'data/README.md', 'docs/*.md', 'figures/**/table*.md', 'figures/**/claims.md', 'nbs/**.ipynb']
 exclude_patterns = ['.*', '_docs', 'nbs/.*', 'nbs/experiments/.*']
 nb_execution_mode = 'off'
 myst_enable_extensions = ['amsmath', 'dollarmath']
@@ -36,7 +36,8 @@ docs/*
 ```{toctree}
 :hidden:
 :glob:
-:caption: Tables
+:caption: Verdicts and tables
+figures/*/claims
 figures/*/table*
 ```
 '''

@@ -1,0 +1,47 @@
+"""How long the whole takes: `make repro` on a fresh copy of the checkout with this environment, then `dvc repro` when there is nothing to do.
+
+Writes benchmarks/repro.csv, which `make bench` puts into the page beside what each run recorded. Alone on the machine, please.
+"""
+import os, subprocess, sys, time
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import pandas as pd
+
+from ada_repro.core import ROOT, whole_file
+
+
+def copy_of(
+    root:Path,  # The checkout
+    to:Path,    # Where the copy goes
+):
+    'The committed files, and the same environment.'
+    subprocess.run(['git', 'clone', '-q', root, to], check=True)
+    (to/'.venv').mkdir(); (to/'.venv'/'bin').symlink_to(Path(sys.executable).parent)
+    (to/'.venv'/'stamp').touch()
+
+def timed(
+    command:list,  # Words
+    folder:Path,   # Where it runs
+):                 # Seconds, and the peak memory of the largest process, MB
+    'Run a command to its end.'
+    start = time.perf_counter()
+    child = subprocess.Popen(command, cwd=folder, env={**os.environ, 'PYTHONPATH': str(folder)}, stdout=sys.stderr)
+    _, status, used = os.wait4(child.pid, 0)
+    if status: sys.exit(f'{" ".join(command)} failed')
+    return time.perf_counter() - start, used.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+
+def main():
+    with TemporaryDirectory() as tmp:
+        folder = Path(tmp)/'copy'
+        copy_of(ROOT, folder)
+        seconds, mb = timed(['make', 'repro'], folder)
+        idle = [timed(['dvc', 'repro', '-q'], folder) for _ in range(5)]
+        rows = [('make repro', seconds, mb), ('dvc repro, nothing to do', median(s for s, _ in idle), max(m for _, m in idle))]
+    table = pd.DataFrame(rows, columns=['what', 'seconds', 'peak_memory_mb']).round(1)
+    with whole_file(ROOT/'benchmarks'/'repro.csv') as to: table.to_csv(to, index=False)
+    print(table.to_string(index=False))
+
+
+if __name__ == '__main__': main()
