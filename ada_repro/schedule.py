@@ -42,7 +42,9 @@ def to_run(
             graph = repo.index.graph
             asked = [s for s in graph if s.addressing in targets or s.relpath in (targets or ['dvc.yaml'])]
             changed = repo.status(targets=[s.addressing for s in asked], with_deps=True)
-        except DvcException as e: raise RuntimeError(' '.join(f'{e}'.split())) from None
+        except DvcException as e:
+            busy = re.search(r'is busy.*PID (\d+)', f'{e}', re.S)
+            raise RuntimeError(f'dvc is already running, as process {busy[1]}. Wait for it, or stop it' if busy else ' '.join(f'{e}'.split())) from None
         again = [s for s in graph if s.addressing in changed]
         again += [s for s in graph if nx.descendants(graph, s) & set(again)]
         part = graph.subgraph(set(again) & set(asked).union(*(nx.descendants(graph, s) for s in asked)))

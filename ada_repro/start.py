@@ -29,6 +29,7 @@ def held(
     try:
         try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            time.sleep(0.05)    # it may be about to write its number
             raise Busy(f'{path.stem} is already running, as process {os.read(fd, 20).decode().strip()}. Wait for it, or stop it') from None
         os.pwrite(fd, f'{os.getpid():<20}'.encode(), 0)
         yield fd

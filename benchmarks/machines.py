@@ -1,4 +1,4 @@
-'How far another kind of arithmetic moves a result, everything else being equal: `python benchmarks/machines.py` (ten minutes) writes benchmarks/machines.csv.'
+'How far another kind of arithmetic moves a result, everything else being equal: `python benchmarks/machines.py` writes benchmarks/machines.csv.'
 import hashlib, json, os, subprocess, sys
 
 import pandas as pd
@@ -15,7 +15,7 @@ KINDS = {  # name -> what the process is told
     'two threads': dict(OMP_NUM_THREADS='2'),
     'float32': dict(FLOAT32='1'),
     'AVX2, float32': AVX2 | dict(FLOAT32='1')}  # where there is no AVX-512 there is no fast bfloat16
-SEEDS, TRAIN, VALIDATE, EPOCHS = (0, 1, 2), 160, 80, 20
+SEEDS, TRAIN, VALIDATE, EPOCHS = (0, 1, 2), 96, 48, 20
 
 
 def history(
