@@ -13,7 +13,7 @@ from graphlib import TopologicalSorter
 # %% ../nbs/11a_schedule.ipynb #d01
 def side_by_side(
     needs:dict,  # Name of each stage -> names of those that must come before it
-    run,         # Called with a name; returns whether to be called again, or raises an error to stop
+    run,         # Called with a name; returns True to be called again, raises an error to stop
     jobs:int,    # How many at once
 ):
     'Run each stage as soon as all it needs is done; after an error begin no more, and let the others end.'
@@ -27,8 +27,7 @@ def side_by_side(
             del ready[:free]
             for f in wait(running, return_when=FIRST_COMPLETED).done:
                 name = running.pop(f)
-                if f.result(): ready.append(name)
-                else: todo.done(name)
+                ready.append(name) if f.result() is True else todo.done(name)
 
 # %% ../nbs/11a_schedule.ipynb #d04
 def to_run(
@@ -43,7 +42,9 @@ def to_run(
             graph = repo.index.graph
             asked = [s for s in graph if s.addressing in targets or s.relpath in (targets or ['dvc.yaml'])]
             changed = repo.status(targets=[s.addressing for s in asked], with_deps=True)
-        except DvcException as e: raise RuntimeError(' '.join(f'{e}'.split())) from None
+        except DvcException as e:
+            busy = re.search(r'is busy.*PID (\d+)', f'{e}', re.S)
+            raise RuntimeError(f'dvc is already running, as process {busy[1]}. Wait for it, or stop it' if busy else ' '.join(f'{e}'.split())) from None
         again = [s for s in graph if s.addressing in changed]
         again += [s for s in graph if nx.descendants(graph, s) & set(again)]
         part = graph.subgraph(set(again) & set(asked).union(*(nx.descendants(graph, s) for s in asked)))
@@ -63,14 +64,14 @@ def pieces(
 def run_stage(
     name:str,  # Of the stage
     show,      # Called with each piece it prints
-)->bool:       # Whether to ask again, for another DVC was in its way
+)->bool:       # True to ask again, for another DVC was in its way
     'Let DVC run one stage; `RuntimeError` if it fails.'
     said = []
     with subprocess.Popen([sys.executable, '-m', 'dvc', 'repro', '-s', name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as p:
         for piece in pieces(p.stdout): said.append(piece); show(piece)
-    if busy := p.returncode and re.search('nable to acquire lock|is busy', ''.join(said)): time.sleep(1)
-    elif p.returncode: raise RuntimeError(f'{name} failed; what it said stands above')
-    return bool(busy)
+    if p.returncode and re.search('nable to acquire lock|is busy', ''.join(said)): show('waits for another DVC\r'); time.sleep(1); return True
+    if p.returncode: raise RuntimeError(f'{name} failed; what it said stands above')
+    return False
 
 # %% ../nbs/11a_schedule.ipynb #d07
 def run_all(

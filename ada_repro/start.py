@@ -29,6 +29,7 @@ def held(
     try:
         try: fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            time.sleep(0.05)    # it may be about to write its number
             raise Busy(f'{path.stem} is already running, as process {os.read(fd, 20).decode().strip()}. Wait for it, or stop it') from None
         os.pwrite(fd, f'{os.getpid():<20}'.encode(), 0)
         yield fd
@@ -56,6 +57,7 @@ def hold_for_life(
 ):
     'Called in a kernel as it starts: hold its lock, and end if the runner is gone already.'
     KEPT.append(held(Path(path))); KEPT[-1].__enter__()
+    from pygments.formatters import Terminal256Formatter    # while there is memory: IPython needs it to report that there is none
     if os.getppid() != int(os.environ.get('JPY_PARENT_PID', os.getppid())): os._exit(1)
 
 # %% ../nbs/11b_start.ipynb #c11
@@ -124,8 +126,9 @@ def check_files(
     folder:Path,  # With all in it
 ):
     'Raise `ValueError` for what is neither a file nor a folder.'
-    for p in folder.rglob('*'):
-        if not (p.is_file() or p.is_dir()): raise ValueError(f'{p} is neither a file nor a folder. Remove it')
+    for at, _, names in os.walk(folder, followlinks=True):
+        for p in (Path(at)/name for name in names):
+            if not p.is_file(): raise ValueError(f'{p} is neither a file nor a folder. Remove it')
 
 def last_word(
     words:list[str],  # For `dvc repro`

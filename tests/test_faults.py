@@ -1,5 +1,5 @@
 'Kills, full disks, second starts, hostile files: a short sample of `make faults`. What is promised stands in docs/promises.md.'
-import hashlib, io, json, os, pickle, re, struct, subprocess, sys, time
+import hashlib, io, json, os, pickle, re, shutil, signal, struct, subprocess, sys, time
 from pathlib import Path
 
 import nbformat
@@ -16,7 +16,8 @@ from ada_repro.core import whole_file, whole_folder
 from ada_repro.data import load_slices, prepare
 from ada_repro.phantom import phantom_slices
 from ada_repro.pipeline import main, notebook_parameters, parse_words
-from ada_repro.runs import first_record, load_checkpoint, load_model, load_state, parent_state, run_key, save_checkpoint, state_bytes, write_arms
+from ada_repro.runs import first_record, fit, load_checkpoint, load_model, load_state, parent_state, run_key, save_checkpoint, state_bytes, write_arms
+from ada_repro.schedule import count_jobs
 from ada_repro.start import held, is_whole_lock, read_params
 from ada_repro.training import new_state
 
@@ -136,6 +137,13 @@ def test_nothing_else_determines_a_run_and_all_of_it_is_in_the_key():
         *(key({k: v}) for k, v in dict(arm='vanilla', seed=1, standard_epochs=3, cycles=3, ada_epochs=2, size=6, batch_size=4, protect='none').items())]
     threads = torch.get_num_threads(); torch.set_num_threads(threads + 1); others.append(key()); torch.set_num_threads(threads)
     assert key() == key() and len({key(), *others}) == 1 + len(others)
+
+def test_weights_that_are_not_finite_are_no_state_to_go_on_from(project, slices, monkeypatch):
+    'A loss between -1 and 0 cannot explode; weights can, and after the last batch of an epoch no loss would tell.'
+    monkeypatch.setattr('ada_repro.runs.DATA', with_slices(project, slices)/'data')
+    with pytest.raises(FloatingPointError, match='last batch of epoch 1'):
+        fit(project/'data'/'runs'/'gradcam-0', new_state(**MODEL | dict(lr=float('inf'))), slices, **HOW | dict(batch_size=16))
+    assert not (project/'data'/'runs').exists() and not list((project/'data').glob('checkpoints/*/*'))
 
 def test_equal_states_are_equal_bytes(checkpoints):
     state = load_checkpoint(new_state(**MODEL | dict(seed=5)), checkpoints)
@@ -265,6 +273,67 @@ def test_what_dvc_left_half_written_is_mended(repository):
     assert 'restored' in output or 'cached' in output.lower(), output
     for n in range(len(lock)):    # what passes for whole, DVC can read
         if is_whole_lock(lock[:n]): COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock[:n]))
+
+def test_what_is_no_file_is_named_before_it_is_waited_for(repository):
+    (repository/'data'/'raw'/'phantom').mkdir(parents=True); os.mkfifo(pipe := repository/'data'/'raw'/'phantom'/'site1-sc01-image.nii.gz')
+    code, _, errors = python(repository, '-m', 'ada_repro.start')
+    assert code == 1 and one_line(errors) and str(pipe) in errors and 'Remove it' in errors
+
+# Stages side by side
+@pytest.fixture
+def pair(stages):
+    'Two stages that may run at once.'
+    for name in ('one', 'two'): shutil.copy(stages/'nbs'/'experiments'/'wait.ipynb', stages/'nbs'/'experiments'/f'{name}.ipynb')
+    made = {n: dict(cmd=f'python -m ada_repro.pipeline {n} --seconds ${{seconds}} && echo {n} > {n}', outs=[n]) for n in ('one', 'two')}
+    (stages/'dvc.yaml').write_text(yaml.safe_dump(dict(stages=made)))
+    return with_dvc(stages)
+
+def start(project, seconds):
+    'What `make repro` runs, when a kernel is at work.'
+    (project/'params.yaml').write_text(f'profile: {{machine: {{threads: 1}}}}\nseconds: {seconds}\n')
+    process = subprocess.Popen([sys.executable, '-m', 'ada_repro.start'], cwd=project, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while process.poll() is None and not [p for p in (project/'data').glob('locks/*.kernel.lock') if p.read_text()]: time.sleep(.05)
+    return process
+
+def both_made(project): return [(project/n).read_text() for n in ('one', 'two')] == ['one\n', 'two\n']
+
+def test_two_starts_at_the_same_moment(pair):
+    (pair/'params.yaml').write_text('profile: {machine: {threads: 1}}\nseconds: 2\n')
+    both = [subprocess.Popen([sys.executable, '-m', 'ada_repro.start'], cwd=pair, env=ENV, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = {p.wait(): (p, errors) for p in both for errors in [p.communicate(timeout=120)[1]]}
+    assert said.keys() == {0, 1} and said[1][1] == f'repro: repro is already running, as process {said[0][0].pid}. Wait for it, or stop it\n', said
+    assert both_made(pair)
+
+def test_start_killed_alone_and_started_again(pair):
+    first = start(pair, 6)
+    orphans = psutil.Process(first.pid).children(recursive=True)
+    first.kill(); first.communicate()
+    code, output, errors = python(pair, '-m', 'ada_repro.start')
+    assert code == 0 or one_line(errors) and 'already running, as process' in errors and int(re.search(r'process (\d+)', errors)[1]) in [p.pid for p in orphans], errors
+    psutil.wait_procs(orphans, timeout=60)
+    assert python(pair, '-m', 'ada_repro.start')[0] == 0 and both_made(pair)
+
+def test_told_to_stop_it_stops_all_stages(pair):
+    first = start(pair, 60)
+    below = psutil.Process(first.pid).children(recursive=True)
+    first.terminate()
+    output, _ = first.communicate(timeout=60)
+    assert first.returncode == 1 and output.endswith('repro: stopped; run again to go on\n'), output
+    assert len(below) > 3 and not psutil.wait_procs(below, timeout=20)[1] and not (pair/'one').exists() and not (pair/'two').exists()
+    assert start(pair, 0).wait() == 0 and both_made(pair)
+
+@pytest.mark.skipif(count_jobs(dict(profile=dict(machine=dict(threads=1)))) < 2, reason='one core: DVC itself says who is in its way')
+def test_a_dvc_by_hand_is_named(pair):
+    (pair/'params.yaml').write_text('profile: {machine: {threads: 1}}\nseconds: 60\n')
+    by_hand = subprocess.Popen([sys.executable, '-m', 'dvc', 'repro', '-s', 'one'], cwd=pair, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    next(line for line in by_hand.stdout if 'Running stage' in line)
+    code, _, errors = python(pair, '-m', 'ada_repro.start')
+    below = psutil.Process(by_hand.pid).children(recursive=True)
+    who = re.fullmatch(r'repro: (dvc|one|one\.kernel) is already running, as process (\d+)\. Wait for it, or stop it\n', errors)
+    assert code == 1 and who and int(who[2]) in [by_hand.pid, *(p.pid for p in below)], errors
+    for p in below: p.send_signal(signal.SIGINT)
+    by_hand.communicate()
+    assert start(pair, 0).wait() == 0 and both_made(pair)
 
 # Hostile files: each is offered to what reads its kind; none may run
 class Evil:
