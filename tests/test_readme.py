@@ -8,20 +8,31 @@ from ada_repro.core import ROOT
 from ada_repro.figures import arm_name
 
 README = (ROOT/'README.md').read_text()
+STUDIES = ('phantom-evidence', 'gm_challenge-laptop')
+
+
+def cells(line): return [c.strip() for c in line.strip('|').split('|')]
 
 
 def columns():
     for k in (3, 4):
-        for name in ('phantom-laptop', 'gm_challenge-laptop'):
+        for name in STUDIES:
             table = pd.read_csv(ROOT/'figures'/name/f'table{k}.csv').set_index('arm')
-            if name == 'phantom-laptop': yield {arm_name(a): '–' if pd.isna(x) else f'{x:.2f}' for a, x in table.DSC_paper.items()}
+            if name == STUDIES[0]: yield {arm_name(a): '–' if pd.isna(x) else f'{x:.2f}' for a, x in table.DSC_paper.items()}
             yield {arm_name(a): f'{r.DSC:.2f} [{r.DSC_low:.2f}, {r.DSC_high:.2f}]' for a, r in table.iterrows()}
 
 
 def test_the_table_is_that_of_the_figures_folder():
-    rows = {cells[0]: cells[1:] for line in README.splitlines() if len(cells := [c.strip() for c in line.strip('|').split('|')]) == 7}
+    rows = {c[0]: c[1:] for line in README.splitlines() if len(c := cells(line)) == 7}
     expected = list(columns())
     for arm in expected[0]: assert rows[arm] == [column.get(arm, '–') for column in expected]
+
+
+def test_the_verdicts_are_those_of_the_figures_folder():
+    rows = {c[0]: c[2:] for line in README.splitlines() if len(c := cells(line)) == 5 and re.fullmatch(r'[CS]\d[ab]?', c[0])}
+    claims = pd.read_csv(ROOT/'figures'/STUDIES[0]/'claims.csv')
+    assert list(rows) == claims.claim.tolist()
+    for r in claims.itertuples(): assert rows[r.claim][0] == f'**{r.verdict}**' and rows[r.claim][2].startswith(f'{r.value:.2f}')
 
 
 @pytest.mark.parametrize('link', sorted({l for l in re.findall(r'\]\(([^)#]+)\)', README) if not l.startswith('http')}))
