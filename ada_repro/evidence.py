@@ -167,7 +167,7 @@ def held_out(
 )->pd.DataFrame:           # A row per arm: DSC_held_out
     'The DSC of an epoch chosen on subjects it is not reported on, mean over halves and seeds.'
     def other(t): return np.mean([t.DSC_b.iloc[t.DSC_a.argmax()], t.DSC_a.iloc[t.DSC_b.argmax()]]) if t[['DSC_a', 'DSC_b']].notna().all(axis=None) else np.nan
-    rows = pd.DataFrame([dict(arm=arm, DSC=other(t)) for (arm, _), t in history.groupby(['arm', 'seed'])])
+    rows = pd.DataFrame([dict(arm=arm, DSC=other(t)) for (arm, _), t in history.reindex(columns=['arm', 'seed', 'DSC_a', 'DSC_b']).groupby(['arm', 'seed'])])
     return rows.groupby('arm', as_index=False).DSC.mean().rename(columns=dict(DSC='DSC_held_out'))
 
 # %% ../nbs/10_evidence.ipynb #c33

@@ -146,7 +146,7 @@ def test_both_notebooks_on_made_up_runs(tree):
     iou, shown = pd.read_csv(root/'data'/'iou'/'iou.csv'), np.load(root/'data'/'iou'/'example.npz', allow_pickle=False)
     assert len(iou) == 2 * 6 * 6 and (iou.slices == 6).all() and shown['arms'].tolist() == [*METHODS, 'random']
     made = {p.name for p in (root/'figures'/'phantom-test').iterdir()}
-    assert made == {f'table{n}.{e}' for n in (3, 4) for e in ('csv', 'md')} | {f'figure{n}.{e}' for n in range(1, 5) for e in ('svg', 'png')}
+    assert made == {f'table{n}.{e}' for n in (3, 4, 5) for e in ('csv', 'md')} | {f'figure{n}.{e}' for n in range(1, 5) for e in ('svg', 'png')}
     page = (root/'figures'/'phantom-test'/'table4.md').read_text()
     assert 'simulated' in page and 'Seeds: 2 (0, 1)' in page and '2 subjects, 4 slices' in page and 'made up' in page
     table = pd.read_csv(root/'figures'/'phantom-test'/'table4.csv')

@@ -31,7 +31,7 @@ def study(tmp_path_factory):
     table = pd.DataFrame(dict(site='1', subject=[f's{i//4}' for i in range(12)], slice=range(12), spacing_mm=1., native_mm=1., slice_mm=5., split='val'))
     runs, slices, states = tmp_path_factory.mktemp('look')/'runs', Slices(images, targets, table.assign(person=table.subject)), {}
     for i, arm in enumerate(('baseline', 'gradcam', 'none')):
-        states[arm] = new_state(width=4, dropout=0., bn_momentum=.4, lr=.03, seed=i)
+        states[arm] = new_state(width=4, dropout=0., bn_momentum=.4, lr=.01, seed=i)
         if arm == 'baseline': list(train(states[arm], slices, slices, arm='none', seed=0, standard_epochs=24, cycles=0, ada_epochs=0, size=5, batch_size=4))
         (runs/f'{arm}-0').mkdir(parents=True); save_file(cpu_weights(states[arm].model), runs/f'{arm}-0'/'last.safetensors')
     return runs, slices, states['baseline'].model

@@ -89,7 +89,7 @@ def test_the_sibling_hides_the_corner_where_nothing_is_positive(scene, monkeypat
 def test_the_default_is_what_training_hides(scene):
     model, slices = scene
     at, _ = choice_windows(model, slices, 'vanilla', 'default', 5, 0)
-    masks = build_mask(saliency_map(model, slices.images, slices.consensus, 'vanilla'), 5, protect='none', generator=named_generator(0))
+    masks = build_mask(saliency_map(model, slices.images, slices.consensus, 'vanilla'), 5, protect='none', generator=named_generator(0, 'sensitivity'))
     assert [(~m).nonzero()[0].tolist() for m in masks] == at.tolist()
 
 

@@ -27,7 +27,7 @@ def image(): return phantom_slices(1, px=80, spacing_mm=.5, seed=1)[0]
 
 
 def trained(images, targets):
-    state, data = new_state(width=4, dropout=0., bn_momentum=.4, lr=.03, seed=0), Slices(images, targets, pd.DataFrame(dict(spacing_mm=[1.] * len(images))))
+    state, data = new_state(width=4, dropout=0., bn_momentum=.4, lr=.01, seed=0), Slices(images, targets, pd.DataFrame(dict(spacing_mm=[1.] * len(images))))
     list(train(state, data, data, arm='none', seed=0, standard_epochs=24, cycles=0, ada_epochs=0, size=5, batch_size=4))
     return state.model
 
@@ -173,10 +173,13 @@ def test_dice_lost(scored):
 def test_the_notebook(scored, tmp_path):
     run, slices, _, scores = scored
     (tmp_path/'dvc.yaml').write_text('stages: {}\n')
-    (tmp_path/'data'/'slices').mkdir(parents=True); (tmp_path/'data'/'runs').symlink_to(run.parent)
+    (tmp_path/'data'/'slices').mkdir(parents=True); (tmp_path/'data'/'runs').mkdir()
+    for arm in ('baseline', 'my-arm'): (tmp_path/'data'/'runs'/f'{arm}-3').symlink_to(run)
     np.save(tmp_path/'data'/'slices'/'images.npy', slices.images); np.save(tmp_path/'data'/'slices'/'targets.npy', slices.targets)
     slices.table.to_csv(tmp_path/'data'/'slices'/'slices.csv', index=False)
-    told = dict(arm='my-arm', seed=3, width=4, threshold=.5, near_mm=2.5, per_subject=2)
+    told = dict(arms=['my-arm'], seed=3, width=4, threshold=.5, near_mm=2.5, per_subject=2)
     papermill.execute_notebook(ROOT/'nbs'/'experiments'/'stress.ipynb', tmp_path/'stress.ipynb', told, cwd=tmp_path, progress_bar=False)
-    table = pd.read_csv(tmp_path/'data'/'stress'/'my-arm-3'/'stress.csv')
+    table = pd.read_csv(tmp_path/'data'/'stress'/'stress-3'/'stress.csv')
+    assert table.arm.unique().tolist() == ['baseline', 'my-arm']
+    table = table[table.arm == 'my-arm']
     assert np.allclose(table.DSC, scores.DSC) and table.stress.tolist() == scores.stress.tolist()
