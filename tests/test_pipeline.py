@@ -143,8 +143,8 @@ def test_bad_input_is_one_line(fresh, tmp_path, spoil, words):
 
 
 @pytest.mark.parametrize('words, message', [
-    (['iuo'], "no stage 'iuo'"), (['prepare', '--dataset', 'phantom', '--spacing', '1', '--crop_px', '8'], 'knows no parameter spacing'),
-    (['prepare', '--dataset', 'phantom', '--crop_px', '8'], 'was not given spacing_mm')])
+    (['iuo'], "no stage 'iuo'"), (['prepare', '--dataset', 'phantom', '--spacing', '1', '--crop_px', '8', '--held_out', 'none'], 'knows no parameter spacing'),
+    (['prepare', '--dataset', 'phantom', '--crop_px', '8', '--held_out', 'none'], 'was not given spacing_mm')])
 def test_the_runner_refuses_in_one_line(fresh, words, message):
     code, output = run(fresh, 'ada_repro.pipeline', *words)
     assert code == 1 and message in output and len(output.strip().splitlines()) == 1
