@@ -206,7 +206,7 @@ def start_kills(work, book, expected, seconds, many, rng):
     for n in range(many):
         kind = ('everything, side by side', 'the start, side by side')[n % 2]
         run = run or Run(folder, 'ada_repro.start')
-        time.sleep(rng.uniform(.1, 2.2) * sum(seconds.values()) / many)
+        time.sleep(rng.uniform(.1, 1.3) * sum(seconds.values()) / many)
         alive, at = run.process.poll() is None, ', '.join(sorted({stage for _, stage in run.began[-2:]}))
         if 'every' in kind: kill_all(folder)
         else: run.process.kill()
