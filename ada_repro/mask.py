@@ -7,6 +7,8 @@ __all__ = ['PROTECT', 'window_sums', 'heaviest_windows', 'window_mask', 'protect
            'build_mask', 'occlude', 'occlusion_grid', 'build_robustness_data']
 
 # %% ../nbs/06_mask.ipynb #c02
+from itertools import repeat
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -81,8 +83,10 @@ def choose_windows(
 )->tuple[Tensor, Tensor]:  # Corners (B, 2), row and column; whether the map was flat (B,), bool
     'The window to hide in each image.'
     if protect not in PROTECT: raise ValueError(f'protect must be one of {PROTECT}, not {protect!r}')
-    allowed = ~touches(target, size) if protect == 'forbid' and target is not None else None
-    return heaviest_windows(saliency, size, allowed, flat, generator)
+    targets = repeat(None) if target is None or protect != 'forbid' else target.expand(len(saliency), *target.shape[1:]).split(8)
+    parts = [heaviest_windows(s, size, None if t is None else ~touches(t, size), flat, generator) for s, t in zip(saliency.split(8), targets)]    # so many sums fit a processor's cache
+    corners, is_flat = (torch.cat(p) for p in zip(*parts))
+    return corners, is_flat
 
 def build_mask(
     saliency:Tensor,     # Maps (B, H, W)

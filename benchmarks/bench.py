@@ -18,10 +18,9 @@ from ada_repro.mask import build_mask, occlude
 from ada_repro.metrics import hausdorff_distance
 from ada_repro.phantom import phantom_slices
 from ada_repro.robustness import evaluate
-from ada_repro.slices import Slices
 from ada_repro.training import fast_bf16, new_state, predict, train_epoch
 from ada_repro.unet import UNet
-from harness import DEVICE, baseline, matrix_peak, rows, seconds, simulated, trained, training_flop
+from harness import DEVICE, baseline, first, matrix_peak, rows, seconds, simulated, training_flop, wide
 
 warnings.filterwarnings('ignore')    # Captum's and MONAI's, at every call
 
@@ -106,9 +105,8 @@ def windows():
     for name, f in theirs.items(): equal(ours().cpu(), f().cpu(), 0, name)
     yield from rows('windows and holes, 64 maps, 200 x 200, z = 20', {'build_mask, occlude': ours}, theirs)
 
-def new_images(width, px, spacing_mm, n, size):
-    "ADA's new images of one cycle for n images, each method."
-    slices, model = simulated(n, px, spacing_mm), new_state(width, 0., 0.4, 0, 0.001).model.eval()
+def new_images(model, slices, size, name):
+    "ADA's new images of one cycle, each method."
     targets = slices.consensus
     for method in METHODS:
         def ours():
@@ -120,10 +118,15 @@ def new_images(width, px, spacing_mm, n, size):
         def theirs(): return torch.cat([one(x, t) for x, t in zip(slices.images, targets)])
         differ = (ours() != theirs()).flatten(1).any(1).float().mean().item()
         assert differ <= 0.1, f'{method}: {differ:.0%} of the holes lie elsewhere'
-        yield from rows(f'new images of a cycle, {method}, width {width}, {px} x {px}, {n} images', {'arm_windows': ours}, {'Captum one by one, Python-loop windows': theirs})
+        yield from rows(f'new images of a cycle, {method}, {name}, {len(slices)} images', {'arm_windows': ours}, {'Captum one by one, Python-loop windows': theirs})
 
-def new_images_width_64(): yield from new_images(64, 200, 0.25, 2 if DEVICE == 'cpu' else 32, 20)
-def new_images_laptop(): yield from new_images(8, 80, 0.5, 16, 10)
+def new_images_width_64():
+    model, slices = wide()
+    yield from new_images(model, first(slices, 2 if DEVICE == 'cpu' else 32), 20, 'width 64, 200 x 200')
+
+def new_images_laptop():
+    model, slices = baseline()
+    yield from new_images(model, first(slices, 16), 10, 'width 8, 80 x 80')
 
 
 # Robustness
@@ -142,11 +145,8 @@ def table4(model, slices, size, name):
     ours = {f'evaluate, {p}': lambda p=p: evaluate(model, slices, size, 5, precision=p) for p in ('float32', 'bfloat16')}
     yield from rows(f'Table 4, {name}, slices: {len(slices)}', ours, {f'all copies at once in batches of {batch}, MONAI': theirs})
 
-def first(slices, n): return Slices(slices.images[:n], slices.targets[:n], slices.table.iloc[:n])
-
 def table4_width_64():
-    slices = simulated(32 if DEVICE == 'cpu' else 64, 200, 0.25)
-    model = trained(64, slices, 32 if DEVICE == 'cpu' else 200, 2)
+    model, slices = wide()
     yield from table4(model, first(slices, 1 if DEVICE == 'cpu' else 16), 20, 'width 64, 200 x 200, 100 cells')
 
 def table4_laptop():

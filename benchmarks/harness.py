@@ -1,5 +1,6 @@
 'How time is taken, what the limit is, and the slices and networks that all rows work on.'
 import gc, os, platform, time
+from functools import cache
 from itertools import product
 from pathlib import Path
 from statistics import median
@@ -81,6 +82,13 @@ def trained(width, slices, steps, batch):
     for epoch in range(steps * batch // len(slices.images)): train_epoch(state, slices, None, 0, batch, {}, 'off')
     return state.model.eval()
 
+@cache
+def wide():
+    'A network of the paper\'s width that has learned as much, and its slices.'
+    slices = simulated(32 if DEVICE == 'cpu' else 64, 200, 0.25)
+    return trained(64, slices, 32 if DEVICE == 'cpu' else 200, 2), slices
+
+@cache
 def baseline():
     "The pipeline's baseline and its validation slices, if they are at hand; else a small network and slices like them."
     weights = DATA/'runs'/'baseline-0'/'best.safetensors'
@@ -88,3 +96,7 @@ def baseline():
         return load_model(weights, load_file(weights)['head.weight'].shape[1]).eval(), load_slices(DATA/'slices').subset('val').to(DEVICE)
     slices = simulated(48, 80, 0.5)
     return trained(8, slices, 90, 8), slices
+
+def first(slices, n):
+    'The first n of them.'
+    return Slices(slices.images[:n], slices.targets[:n], slices.table.iloc[:n])

@@ -70,6 +70,16 @@ def test_forbid_holds_for_flat_maps_too():
     assert (~mask).sum((1, 2)).eq(16).all() and not (~mask & gm).any()
 
 
+@pytest.mark.parametrize('protect', ['keep', 'forbid'])
+def test_a_map_is_judged_by_itself(protect):
+    maps, target = torch.rand(19, 12, 12, generator=named_generator('many')), torch.rand(19, 12, 12, generator=named_generator('gm')) > 0.99
+    maps[[2, 8, 17]] = 0
+    many, one = named_generator('flat'), named_generator('flat')
+    corners, is_flat = choose_windows(maps, 4, target, protect, generator=many)
+    each = [choose_windows(s[None], 4, t[None], protect, generator=one) for s, t in zip(maps, target)]
+    assert torch.equal(corners, torch.cat([c for c, _ in each])) and torch.equal(is_flat, torch.cat([f for _, f in each])) and is_flat.sum() == 3
+
+
 def test_inputs_are_left_alone():
     s, gm = torch.rand(2, 8, 8), torch.zeros(2, 8, 8, dtype=torch.bool)
     x = torch.rand(2, 1, 8, 8)
