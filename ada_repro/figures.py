@@ -31,7 +31,8 @@ def arm_name(
     arm:str,  # As in the tables
 )->str:
     'The name of an arm for people.'
-    return NAMES.get(arm, arm.replace('_', ' ').capitalize())
+    arm, _, choice = arm.partition('.')
+    return NAMES.get(arm, arm.replace('_', ' ').capitalize()) + (f', {choice.replace("_", " ")}' if choice else '')
 
 def arm_colors(
     arms,   # Names of arms

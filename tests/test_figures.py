@@ -87,7 +87,7 @@ def test_an_arm_keeps_its_colour():
     for some in (MANY[:3], MANY[::-1][:4], ['gradcam']):
         known = [a for a in some if a in NAMES]
         assert {a: arm_colors(some)[a] for a in known} == {a: colors[a] for a in known}
-    assert set(SALIENCY) | set(REFERENCES) >= set(NAMES) and arm_name('my_method') == 'My method'
+    assert set(SALIENCY) | set(REFERENCES) >= set(NAMES) and arm_name('my_method') == 'My method' and arm_name('gradcam.layer_up') == 'GradCam, layer up'
 
 
 def test_occlusion_shows_every_arm():
