@@ -8,7 +8,7 @@ from ada_repro.core import ROOT
 from ada_repro.figures import arm_name
 
 README = (ROOT/'README.md').read_text()
-STUDIES = ('phantom-evidence', 'gm_challenge-laptop')
+STUDIES = ('phantom-evidence', 'gm_challenge-evidence')
 
 
 def cells(line): return [c.strip() for c in line.strip('|').split('|')]
@@ -29,10 +29,11 @@ def test_the_table_is_that_of_the_figures_folder():
 
 
 def test_the_verdicts_are_those_of_the_figures_folder():
-    rows = {c[0]: c[2:] for line in README.splitlines() if len(c := cells(line)) == 5 and re.fullmatch(r'[CS]\d[ab]?', c[0])}
-    claims = pd.read_csv(ROOT/'figures'/STUDIES[0]/'claims.csv')
-    assert list(rows) == claims.claim.tolist()
-    for r in claims.itertuples(): assert rows[r.claim][0] == f'**{r.verdict}**' and rows[r.claim][2].startswith(f'{r.value:.2f}')
+    rows = {c[0]: c[3:] for line in README.splitlines() if len(c := cells(line)) == 5 and re.fullmatch(r'[CS]\d[ab]?', c[0])}
+    for column, name in enumerate(STUDIES):
+        claims = pd.read_csv(ROOT/'figures'/name/'claims.csv')
+        assert list(rows) == claims.claim.tolist()
+        for r in claims.itertuples(): assert rows[r.claim][column].startswith(f'**{r.verdict}** {r.value:.2f}')
 
 
 @pytest.mark.parametrize('link', sorted({l for l in re.findall(r'\]\(([^)#]+)\)', README) if not l.startswith('http')}))
