@@ -1,7 +1,7 @@
 PYTHON ?= python3
 VENV = . .venv/bin/activate &&
 
-.PHONY: repro evidence test docs realism bench faults
+.PHONY: repro evidence test docs realism sites bench faults
 
 repro: .venv/stamp
 	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
@@ -23,6 +23,9 @@ bench: .venv/stamp
 
 realism: .venv/stamp
 	@$(VENV) python benchmarks/realism.py $(RAW)
+
+sites: .venv/stamp
+	@$(VENV) python benchmarks/sites.py $(RAW)
 
 .venv/stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }

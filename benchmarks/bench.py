@@ -2,7 +2,7 @@
 
 `make bench` writes results.csv, growth.csv and docs/benchmarks.md; `python benchmarks/bench.py NAME ...` tries single functions and writes nothing.
 """
-import json, re, sys, warnings
+import re, sys, warnings
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import growth, peers
 from ada_repro.arms import arm_windows, kept
 from ada_repro.augment import augment, draw
 from ada_repro.claims import METHODS
-from ada_repro.core import DATA, ROOT, named_generator, named_rng
+from ada_repro.core import ROOT, named_generator, named_rng
 from ada_repro.evidence import per_slice
 from ada_repro.mask import build_mask, occlude
 from ada_repro.metrics import hausdorff_distance
@@ -197,13 +197,6 @@ def markdown(names, rows):
 
 def frame(table): return markdown(table.columns, table.astype(object).map(lambda v: f'{v:.4g}' if isinstance(v, float) else v).values.tolist())
 
-def stages():
-    'Seconds and peak memory of each stage, as the pipeline has recorded them, and of the whole.'
-    cost = {p.stem: json.loads(p.read_text()) for p in sorted((DATA/'executed').glob('*.json'))}
-    kept = pd.DataFrame([dict(what=name, **c) for name, c in cost.items()], columns=['what', 'seconds', 'peak_memory_mb'])
-    whole = ROOT/'benchmarks'/'repro.csv'
-    return pd.concat([pd.read_csv(whole), kept]) if whole.is_file() else kept
-
 def publish(parts):
     'Write each part into the page, between its markers.'
     page = ROOT/'docs'/'benchmarks.md'
@@ -218,7 +211,7 @@ def main(*names):
     table.to_csv(ROOT/'benchmarks'/'results.csv', index=False, float_format='%.5g')
     slopes = growth.table()
     slopes.to_csv(ROOT/'benchmarks'/'growth.csv', index=False, float_format='%.4g')
-    publish(dict(results=readable(table), growth=frame(slopes), bf16=frame(bf16_effect()), stages=frame(stages())))
+    publish(dict(results=readable(table), growth=frame(slopes), bf16=frame(bf16_effect()), stages=frame(pd.read_csv(ROOT/'benchmarks'/'repro.csv'))))
 
 
 if __name__ == '__main__': main(*sys.argv[1:])

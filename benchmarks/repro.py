@@ -1,8 +1,8 @@
 """How long the whole takes: `make repro` on a fresh copy of the checkout with this environment, then `dvc repro` when there is nothing to do.
 
-Writes benchmarks/repro.csv, which `make bench` puts into the page beside what each run recorded. Alone on the machine, please.
+Writes benchmarks/repro.csv, with what each stage recorded; `make bench` puts it into the page. Alone on the machine, please.
 """
-import os, subprocess, sys, time
+import json, os, subprocess, sys, time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -39,6 +39,7 @@ def main():
         seconds, mb = timed(['make', 'repro'], folder)
         idle = [timed(['dvc', 'repro', '-q'], folder) for _ in range(5)]
         rows = [('make repro', seconds, mb), ('dvc repro, nothing to do', median(s for s, _ in idle), max(m for _, m in idle))]
+        rows += [(p.stem, *json.loads(p.read_text()).values()) for p in sorted((folder/'data'/'executed').glob('*.json'))]
     table = pd.DataFrame(rows, columns=['what', 'seconds', 'peak_memory_mb']).round(1)
     with whole_file(ROOT/'benchmarks'/'repro.csv') as to: table.to_csv(to, index=False)
     print(table.to_string(index=False))
