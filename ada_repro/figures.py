@@ -188,7 +188,10 @@ def save_figure(
 # %% ../nbs/11_figures.ipynb #c31
 HEADS = dict(arm='Arm', HSD='HSD [mm]', HSD_rows='HSD by rows', DSC_raters='DSC, mean over raters', DSC_last='DSC, last epoch', DSC_minus_none='DSC minus No hole',
              DSC_drop='DSC lost', DSC_drop_counting='DSC lost by counting', DSC_context='DSC without context', DSC_held_out='DSC, held out',
-             lost_touching='DSC lost, on GM', lost_near='DSC lost, near', lost_far='DSC lost, far', DSC_inside='DSC inside the cell', DSC_outside='DSC outside the cell')
+             lost_touching='DSC lost, on GM', lost_near='DSC lost, near', lost_far='DSC lost, far', DSC_inside='DSC inside the cell', DSC_outside='DSC outside the cell',
+             DSC_3='DSC, Table 3', DSC_4='DSC, Table 4', p_holm_3='p, Table 3', p_holm_4='p, Table 4', lost_holes='DSC lost, holes', holes_minus_none='minus No hole',
+             lost_scanner='DSC lost, scanner', scanner_minus_none='minus No hole', share_inside='in GM [%]', share_near='near [%]', share_far='far [%]',
+             share_inside_change='change', share_near_change='change', share_far_change='change', deletion_minus_random='DSC, brightest minus random', randomisation_rho='rank correlation')
 
 def write_table(
     frame:pd.DataFrame,  # A row per arm; `x`, `x_low`, `x_high` make one column of the page
