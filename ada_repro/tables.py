@@ -84,7 +84,7 @@ def plot_lost(
     'Mean DSC lost, a row per stress and a column per arm.'
     mean = dice_lost(stress).groupby(['stress', 'arm'], sort=False).DSC_lost.mean().unstack()[arm_order(stress.arm)]
     fig, ax = plt.subplots(figsize=(1.8 + .5*mean.shape[1], 1.2 + .2*len(mean)))
-    sns.heatmap(mean.rename(columns=arm_name, index=lambda s: s.replace('_', ' ')), cmap='cividis', annot=True, fmt='.1f', annot_kws=dict(size=6.5), linewidths=.6, ax=ax, cbar_kws=dict(label='DSC lost [0-100]'))
+    sns.heatmap(mean.rename(columns=arm_name, index=lambda s: s.replace('_', ' ', 1).replace('_', '.').replace('mm', ' mm')), cmap='cividis', annot=True, fmt='.1f', annot_kws=dict(size=6.5), linewidths=.6, ax=ax, cbar_kws=dict(label='DSC lost [0-100]'))
     ax.set(xlabel='', ylabel=''); ax.tick_params(length=0); plt.setp(ax.get_xticklabels(), rotation=40, ha='right', rotation_mode='anchor')
     return fig
 
