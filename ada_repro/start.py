@@ -118,8 +118,14 @@ def stop_all(
 ):
     'Stop what runs below this process, as Ctrl-C would.'
     import psutil
-    for p in psutil.Process().children(recursive=True):
-        with suppress(psutil.NoSuchProcess): p.send_signal(signal.SIGINT)
+    for n in range(50):
+        if n % 25 == 0: told = set()    # who was deaf hears it again after 5 s
+        below = set(psutil.Process().children(recursive=True))
+        for p in below - told:    # one may be born while its parent is told
+            with suppress(psutil.NoSuchProcess): p.send_signal(signal.SIGINT)
+        told |= below
+        if not below: break
+        time.sleep(.2)
     raise KeyboardInterrupt
 
 def check_files(
