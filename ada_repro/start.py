@@ -151,6 +151,7 @@ def main(
     'Run what has changed, then `dvc repro`; unless somebody runs here or something is wrong: then print one line.'
     root = Path.cwd()
     signal.signal(signal.SIGTERM, stop_all)
+    signal.signal(signal.SIGINT, signal.default_int_handler)    # a shell starts `make repro &` deaf to it, and all stages with it
     try:
         with held(root/'.dvc'/'tmp'/'repro.lock'):
             for stage in sorted((root/'data'/'locks').glob('*.lock')): wait_for(stage, 2 if stage.stem.endswith('.kernel') else 0)

@@ -288,10 +288,10 @@ def pair(stages):
     (stages/'dvc.yaml').write_text(yaml.safe_dump(dict(stages=made)))
     return with_dvc(stages)
 
-def start(project, seconds):
+def start(project, seconds, **kwargs):
     'What `make repro` runs, when a kernel is at work.'
     (project/'params.yaml').write_text(f'profile: {{machine: {{threads: 1}}}}\nseconds: {seconds}\n')
-    process = subprocess.Popen([sys.executable, '-m', 'ada_repro.start'], cwd=project, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen([sys.executable, '-m', 'ada_repro.start'], cwd=project, env=ENV, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **kwargs)
     while process.poll() is None and not [p for p in (project/'data').glob('locks/*.kernel.lock') if p.read_text()]: time.sleep(.05)
     return process
 
@@ -313,8 +313,9 @@ def test_start_killed_alone_and_started_again(pair):
     psutil.wait_procs(orphans, timeout=60)
     assert python(pair, '-m', 'ada_repro.start')[0] == 0 and both_made(pair)
 
-def test_told_to_stop_it_stops_all_stages(pair):
-    first = start(pair, 60)
+@pytest.mark.parametrize('deaf', [False, True], ids=['by_hand', 'in_the_background_of_a_script'])
+def test_told_to_stop_it_stops_all_stages(pair, deaf):
+    first = start(pair, 60, preexec_fn=(lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if deaf else None)
     below = psutil.Process(first.pid).children(recursive=True)
     first.terminate()
     output, _ = first.communicate(timeout=60)
