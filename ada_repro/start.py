@@ -128,6 +128,7 @@ def stop_all(
         time.sleep(.2)
     raise KeyboardInterrupt
 
+# %% ../nbs/11b_start.ipynb #c18k
 def check_files(
     folder:Path,  # With all in it
 ):
