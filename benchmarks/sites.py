@@ -2,7 +2,7 @@
 
 The evidence profile, its first seed, a few arms. Runs are kept in data/sites: an interrupted call goes on. Writes benchmarks/sites.csv.
 """
-import sys
+import hashlib, json, shutil, sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from os import cpu_count
@@ -13,37 +13,35 @@ import torch
 import yaml
 
 from ada_repro.compare import gap
-from ada_repro.core import DATA, ROOT, DataError, best_device, whole_file
+from ada_repro.core import DATA, ROOT, DataError, best_device, folder_hash, whole_file
 from ada_repro.data import list_subjects, load_slices, prepare
 from ada_repro.evidence import bootstrap_interval, per_slice, read_arms
 from ada_repro.figures import arm_name
 from ada_repro.robustness import evaluate_run
 from ada_repro.runs import fit, parent_state
+from ada_repro.start import Busy, held
 from ada_repro.training import new_state
 
 ARMS, SEED = ('vanilla', 'gradcam', 'none', 'random'), 0
 
 
 def train_site(
-    site:str,      # Held out
-    raw:Path,      # Folder of the gm_challenge data
+    home:Path,     # Holds `slices`, the split without this site; takes runs and scores
     profile:dict,  # Of params.yaml
 ):
     'The baseline and all arms without this site, scored on it; what is there already is kept.'
     torch.set_num_threads(1)
-    home, p = DATA/'sites'/site, profile
+    p, data = profile, folder_hash(home/'slices')
     told = dict(seed=SEED, augmentation=p['augment']) | p['train']
-    if not (home/'slices').exists(): prepare('gm_challenge', raw, home/'slices', **p['prepare'] | dict(held_out=site))
     validation = load_slices(home/'slices').subset('val').to(best_device())
-    def score(name):
-        if not (home/'scores'/name).exists():
-            evaluate_run(home/'runs'/name, home/'scores'/name, validation, p['model']['width'], p['ada']['size'], **p['robustness'], threshold=p['train']['threshold'])
-    if not (parent := home/'runs'/f'baseline-{SEED}').exists():
-        fit(parent, new_state(**p['model'], seed=SEED, **p['optimizer']), home/'slices', keep_state=True, arm='none', cycles=0, ada_epochs=0, size=1, **told)
-    score(parent.name)
-    for arm in ARMS:
-        if not (run := home/'runs'/f'{arm}-{SEED}').exists(): fit(run, parent_state(new_state(**p['model'], seed=SEED), parent), home/'slices', arm=arm, **told, **p['ada'])
-        score(run.name)
+    def once(name, begin, **how):
+        run, scores = (home/kind/f'{name}-{SEED}' for kind in ('runs', 'scores'))
+        if not run.exists() or json.loads((run/'run.json').read_text())['data'] != data:    # other raw files, perhaps
+            shutil.rmtree(scores, ignore_errors=True); fit(run, begin(), home/'slices', **told, **how)
+        if not scores.exists(): evaluate_run(run, scores, validation, p['model']['width'], p['ada']['size'], **p['robustness'], threshold=p['train']['threshold'])
+        return run
+    parent = once('baseline', lambda: new_state(**p['model'], seed=SEED, **p['optimizer']), keep_state=True, arm='none', cycles=0, ada_epochs=0, size=1)
+    for arm in ARMS: once(arm, lambda: parent_state(new_state(**p['model'], seed=SEED), parent), arm=arm, **p['ada'])
 
 
 def table(
@@ -67,8 +65,12 @@ def main(
     subjects = list_subjects('gm_challenge', Path(raw))
     sites, person = list(dict.fromkeys(s.site for s in subjects)), {s.subject: s.person for s in subjects}
     profile = yaml.safe_load((ROOT/'params.yaml').read_text())['evidence']
-    with ProcessPoolExecutor(cpu_count(), get_context('spawn')) as pool: list(pool.map(train_site, sites, [Path(raw)] * len(sites), [profile] * len(sites)))
-    scores = pd.concat(read_arms(DATA/'sites'/site/'scores', 'scores.csv', ('baseline', *ARMS), [SEED]) for site in sites)
+    key = hashlib.sha256(json.dumps(profile).encode()).hexdigest()[:8]    # another profile is another study
+    homes = [DATA/'sites'/key/site for site in sites]
+    with held(DATA/'locks'/'sites.lock'):
+        for site, home in zip(sites, homes): prepare('gm_challenge', raw, home/'slices', **profile['prepare'] | dict(held_out=site))    # checks every file
+        with ProcessPoolExecutor(cpu_count(), get_context('spawn')) as pool: list(pool.map(train_site, homes, [profile] * len(homes)))
+    scores = pd.concat(read_arms(home/'scores', 'scores.csv', ('baseline', *ARMS), [SEED]) for home in homes)
     best = scores[scores.weights == 'best'].assign(slice=lambda t: t.subject + t.slice.astype(str), subject=lambda t: t.subject.map(person))    # a person may have come twice
     found = table(best).round(2)
     with whole_file(ROOT/'benchmarks'/'sites.csv') as to: found.to_csv(to, index=False)
@@ -77,4 +79,4 @@ def main(
 
 if __name__ == '__main__':
     try: main(*sys.argv[1:])
-    except DataError as e: sys.exit(f'sites: {e}')
+    except (DataError, Busy) as e: sys.exit(f'sites: {e}')
