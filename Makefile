@@ -4,16 +4,16 @@ VENV = . .venv/bin/activate &&
 .PHONY: repro evidence test docs realism sites bench faults
 
 repro: .venv/stamp
-	@$(VENV) python -m ada_repro.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
+	@$(VENV) python -m ada_repro.pipeline.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
 
 evidence: .venv/stamp
-	@$(VENV) python -m ada_repro.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$(dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
+	@$(VENV) python -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$(dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
 
 test: .venv/stamp
 	@$(VENV) pytest
 
 faults: .venv/stamp
-	@$(VENV) python tests/faults.py
+	@$(VENV) python tests/project/faults.py
 
 docs: .venv/stamp
 	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"

@@ -2,216 +2,359 @@
 
 `make bench` writes results.csv, growth.csv and docs/benchmarks.md; `python benchmarks/bench.py NAME ...` tries single functions and writes nothing.
 """
-import re, sys, warnings
 
+import re
+import sys
+import warnings
+
+import growth
 import numpy as np
 import pandas as pd
+import peers
 import torch
-
-import growth, peers
-from ada_repro.arms import arm_windows, kept
-from ada_repro.augment import augment, draw
-from ada_repro.claims import METHODS
-from ada_repro.core import ROOT, named_generator, named_rng
-from ada_repro.evidence import per_slice
-from ada_repro.mask import build_mask, occlude
-from ada_repro.metrics import hausdorff_distance
-from ada_repro.phantom import phantom_slices
-from ada_repro.robustness import evaluate
-from ada_repro.training import fast_bf16, new_state, predict, train_epoch
-from ada_repro.unet import UNet
 from harness import DEVICE, baseline, first, matrix_peak, rows, seconds, simulated, training_flop, wide
 
-warnings.filterwarnings('ignore')    # Captum's and MONAI's, at every call
+from ada_repro.core import ROOT, named_generator, named_rng
+from ada_repro.data.phantom import phantom_slices
+from ada_repro.evidence.claims import METHODS
+from ada_repro.evidence.scores import per_slice
+from ada_repro.measure.metrics import hausdorff_distance
+from ada_repro.measure.robustness import evaluate
+from ada_repro.method.arms import arm_windows, kept
+from ada_repro.method.mask import build_mask, occlude
+from ada_repro.method.unet import UNet
+from ada_repro.train.augment import augment, draw
+from ada_repro.train.training import fast_bf16, new_state, predict, train_epoch
+
+warnings.filterwarnings("ignore")  # Captum's and MONAI's, at every call
 
 LAST = torch.channels_last
 FAST = torch.bfloat16 if fast_bf16(DEVICE) else torch.float32
-PRECISION = str(FAST).removeprefix('torch.')
+PRECISION = str(FAST).removeprefix("torch.")
 
 
 def equal(ours, theirs, tolerance, what):
-    'Stop unless both have done the same.'
+    "Stop unless both have done the same."
     ours, theirs = (torch.as_tensor(np.asarray(v)).double() for v in (ours, theirs))
-    assert ours.shape == theirs.shape and (ours - theirs).abs().max() <= tolerance, f'{what}: up to {(ours - theirs).abs().max():.3g} apart'
+    assert ours.shape == theirs.shape and (ours - theirs).abs().max() <= tolerance, (
+        f"{what}: up to {(ours - theirs).abs().max():.3g} apart"
+    )
+
 
 def same_logits(ours, theirs, slices):
-    'Two networks of equal weights say the same, up to the precision that ours trains in.'
-    with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16, enabled=FAST == torch.bfloat16): mine = ours.eval()(slices.images[:2].contiguous(memory_format=LAST))
-    with torch.no_grad(): other = theirs.eval()(slices.images[:2])
-    equal(mine.float().cpu(), other.cpu(), 0.05 * max(1, other.abs().max().item()), 'logits')
+    "Two networks of equal weights say the same, up to the precision that ours trains in."
+    with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16, enabled=torch.bfloat16 == FAST):
+        mine = ours.eval()(slices.images[:2].contiguous(memory_format=LAST))
+    with torch.no_grad():
+        other = theirs.eval()(slices.images[:2])
+    equal(mine.float().cpu(), other.cpu(), 0.05 * max(1, other.abs().max().item()), "logits")
 
 
 # Training
 def training_width_64():
-    'Width 64 at 200 x 200, batch 16, augmentation included.'
-    n = 16 if DEVICE == 'cpu' else 256
+    "Width 64 at 200 x 200, batch 16, augmentation included."
+    n = 16 if DEVICE == "cpu" else 256
     slices, ours = simulated(n, 200, 0.25), new_state(64, 0.5, 0.4, 0, 0.001)
-    model = UNet(64).to(DEVICE); model.load_state_dict(ours.model.state_dict())
+    model = UNet(64).to(DEVICE)
+    model.load_state_dict(ours.model.state_dict())
     same_logits(ours.model, model, slices)
     optimizer, loader = torch.optim.Adam(model.parameters(), lr=0.001), peers.ancestor_loader(slices, 16)
+
     def theirs():
-        for _ in range(n // 16): peers.plain_step(model.train(), optimizer, *(t.to(DEVICE) for t in next(loader)))
+        for _ in range(n // 16):
+            peers.plain_step(model.train(), optimizer, *(t.to(DEVICE) for t in next(loader)))
+
     limit_ms = 1e3 * training_flop(64, 200, n) / matrix_peak(FAST)
-    mine = {f'train_epoch, {PRECISION}': lambda: train_epoch(ours, slices, None, 0, 16, {}, 'off')}
-    yield from rows(f'training, width 64, 200 x 200, {n} images', mine, {"the ancestor's loop, float32": theirs}, limit_ms, rest_s=3)
+    mine = {f"train_epoch, {PRECISION}": lambda: train_epoch(ours, slices, None, 0, 16, {}, "off")}
+    yield from rows(
+        f"training, width 64, 200 x 200, {n} images", mine, {"the ancestor's loop, float32": theirs}, limit_ms, rest_s=3
+    )
+
 
 def training_laptop():
-    'The shape of the laptop profile.'
+    "The shape of the laptop profile."
     slices, ours = simulated(64, 80, 0.5), new_state(8, 0.05, 0.4, 0, 0.005)
-    model = UNet(8, 0.05).to(DEVICE); model.load_state_dict(ours.model.state_dict())
+    model = UNet(8, 0.05).to(DEVICE)
+    model.load_state_dict(ours.model.state_dict())
     same_logits(ours.model, model, slices)
-    optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.005), named_generator(0, 'plain')
+    optimizer, generator = torch.optim.Adam(model.parameters(), lr=0.005), named_generator(0, "plain")
+
     def theirs():
         for i in torch.randperm(64, generator=generator).split(8):
             x, y = augment(slices.images[i], slices.targets[i, :1], draw(8, 80, generator, 0.5))
             peers.plain_step(model.train(), optimizer, x, y)
+
     limit_ms = 1e3 * training_flop(8, 80, 64) / matrix_peak(FAST)
-    mine = {f'train_epoch, {PRECISION}': lambda: train_epoch(ours, slices, None, 0, 8, {}, 'off')}
-    yield from rows('training, width 8, 80 x 80, batch 8, 64 images', mine, {'plain eager float32': theirs}, limit_ms)
+    mine = {f"train_epoch, {PRECISION}": lambda: train_epoch(ours, slices, None, 0, 8, {}, "off")}
+    yield from rows("training, width 8, 80 x 80, batch 8, 64 images", mine, {"plain eager float32": theirs}, limit_ms)
 
 
 # Augmentation
 def same_movement(images, targets):
-    'scipy, told to move as ours does, moves alike.'
-    d = draw(16, 200, named_generator(0, 'same'), elastic_p=0)
+    "scipy, told to move as ours does, moves alike."
+    d = draw(16, 200, named_generator(0, "same"), elastic_p=0)
     x, y = augment(images, targets, d)
     for i in range(4):
         shift = d.shift[i].flip(0).numpy() * 200
-        image, target = peers.scipy_move(images[i, 0].cpu().numpy(), targets[i, 0].cpu().numpy(), np.deg2rad(d.rotation[i].item()), d.scale[i].item(), shift)
-        equal(x[i, 0, 20:180, 20:180].cpu(), image[20:180, 20:180] + d.channel[i].item(), 0.01, 'images moved')
+        image, target = peers.scipy_move(
+            images[i, 0].cpu().numpy(),
+            targets[i, 0].cpu().numpy(),
+            np.deg2rad(d.rotation[i].item()),
+            d.scale[i].item(),
+            shift,
+        )
+        equal(x[i, 0, 20:180, 20:180].cpu(), image[20:180, 20:180] + d.channel[i].item(), 0.01, "images moved")
         assert (y[i, 0].cpu().numpy() != target).mean() < 1e-4
+
 
 def augmentation():
     "Table 2's augmentation, a batch of 16 at 200 x 200."
-    slices, generator, rng = simulated(16, 200, 0.25), named_generator(0, 'bench'), named_rng('bench')
+    slices, generator, rng = simulated(16, 200, 0.25), named_generator(0, "bench"), named_rng("bench")
     images, targets = slices.images, slices.targets[:, :1]
     same_movement(images, targets)
-    cpu = [(x[0].numpy(), t[0].numpy()) for x, t in zip(images.cpu(), targets.cpu())]
+    cpu = [(x[0].numpy(), t[0].numpy()) for x, t in zip(images.cpu(), targets.cpu(), strict=True)]
     monai, kornia, floats = peers.monai_augment(), peers.kornia_augment(), targets.float()
-    runs = {'scipy per image': lambda: [peers.scipy_augment(x, t, rng) for x, t in cpu],
-            'MONAI': lambda: [monai(x, t) for x, t in zip(images.cpu(), floats.cpu())],
-            'kornia': lambda: kornia(images, floats)}
-    moved = [np.stack([t for _, t in runs['scipy per image']()]), torch.stack([m['target'][0] for m in runs['MONAI']()]), runs['kornia']()[1][:, 0].cpu()]
-    for y in moved: assert 0.9 < np.asarray(y).sum() / targets.sum().item() < 1.1, 'a peer loses grey matter'
-    yield from rows('augmentation of 16 images, 200 x 200', {'augment': lambda: augment(images, targets, draw(16, 200, generator))}, runs)
+    runs = {
+        "scipy per image": lambda: [peers.scipy_augment(x, t, rng) for x, t in cpu],
+        "MONAI": lambda: [monai(x, t) for x, t in zip(images.cpu(), floats.cpu(), strict=True)],
+        "kornia": lambda: kornia(images, floats),
+    }
+    moved = [
+        np.stack([t for _, t in runs["scipy per image"]()]),
+        torch.stack([m["target"][0] for m in runs["MONAI"]()]),
+        runs["kornia"]()[1][:, 0].cpu(),
+    ]
+    for y in moved:
+        assert 0.9 < np.asarray(y).sum() / targets.sum().item() < 1.1, "a peer loses grey matter"
+    yield from rows(
+        "augmentation of 16 images, 200 x 200",
+        {"augment": lambda: augment(images, targets, draw(16, 200, generator))},
+        runs,
+    )
 
 
 # Windows
 def windows():
-    'Windows and holes for 64 maps.'
-    maps, images = torch.rand(64, 200, 200, generator=named_generator(0, 'maps')).to(DEVICE), torch.ones(64, 1, 200, 200, device=DEVICE)
-    def ours(): return occlude(images, build_mask(maps, 20))
-    theirs = {'Python-loop integral image': lambda: peers.loop_occlude(images, maps, 20), 'avg_pool2d + argmax': lambda: peers.pooled_occlude(images, maps, 20)}
-    for name, f in theirs.items(): equal(ours().cpu(), f().cpu(), 0, name)
-    yield from rows('windows and holes, 64 maps, 200 x 200, z = 20', {'build_mask, occlude': ours}, theirs)
+    "Windows and holes for 64 maps."
+    maps, images = (
+        torch.rand(64, 200, 200, generator=named_generator(0, "maps")).to(DEVICE),
+        torch.ones(64, 1, 200, 200, device=DEVICE),
+    )
+
+    def ours():
+        return occlude(images, build_mask(maps, 20))
+
+    theirs = {
+        "Python-loop integral image": lambda: peers.loop_occlude(images, maps, 20),
+        "avg_pool2d + argmax": lambda: peers.pooled_occlude(images, maps, 20),
+    }
+    for name, f in theirs.items():
+        equal(ours().cpu(), f().cpu(), 0, name)
+    yield from rows("windows and holes, 64 maps, 200 x 200, z = 20", {"build_mask, occlude": ours}, theirs)
+
 
 def new_images(model, slices, size, name):
     "ADA's new images of one cycle, each method."
     targets = slices.consensus
     for method in METHODS:
+
         def ours():
-            corners, _ = arm_windows(method, model, slices, size, named_generator(0, 'windows'), 'none')
-            return occlude(slices.images, kept(corners, size, targets, 'none'))
+            corners, _ = arm_windows(method, model, slices, size, named_generator(0, "windows"), "none")
+            return occlude(slices.images, kept(corners, size, targets, "none"))
+
         def one(x, t):
             saliency = peers.captum_map(model, x[None].requires_grad_(), t[None, None].float(), method)
             return peers.loop_occlude(x[None].detach(), saliency.float(), size)
-        def theirs(): return torch.cat([one(x, t) for x, t in zip(slices.images, targets)])
+
+        def theirs():
+            return torch.cat([one(x, t) for x, t in zip(slices.images, targets, strict=True)])
+
         differ = (ours() != theirs()).flatten(1).any(1).float().mean().item()
-        assert differ <= 0.1, f'{method}: {differ:.0%} of the holes lie elsewhere'
-        yield from rows(f'new images of a cycle, {method}, {name}, {len(slices)} images', {'arm_windows': ours}, {'Captum one by one, Python-loop windows': theirs})
+        assert differ <= 0.1, f"{method}: {differ:.0%} of the holes lie elsewhere"
+        yield from rows(
+            f"new images of a cycle, {method}, {name}, {len(slices)} images",
+            {"arm_windows": ours},
+            {"Captum one by one, Python-loop windows": theirs},
+        )
+
 
 def new_images_width_64():
     model, slices = wide()
-    yield from new_images(model, first(slices, 2 if DEVICE == 'cpu' else 32), 20, 'width 64, 200 x 200')
+    yield from new_images(model, first(slices, 2 if DEVICE == "cpu" else 32), 20, "width 64, 200 x 200")
+
 
 def new_images_laptop():
     model, slices = baseline()
-    yield from new_images(model, first(slices, 16), 10, 'width 8, 80 x 80')
+    yield from new_images(model, first(slices, 16), 10, "width 8, 80 x 80")
 
 
 # Robustness
 def means(rows):
-    'The means of Table 4.'
-    part = per_slice(rows.assign(arm='a', seed=0, weights='best'))
-    return part[['DSC', 'HSD', 'TPR', 'TNR', 'PPV']].mean()
+    "The means of Table 4."
+    part = per_slice(rows.assign(arm="a", seed=0, weights="best"))
+    return part[["DSC", "HSD", "TPR", "TNR", "PPV"]].mean()
+
 
 def table4(model, slices, size, name):
-    'All cells, all slices, all metrics; in both precisions.'
+    "All cells, all slices, all metrics; in both precisions."
     copies = slices.images[:1].expand(32, -1, -1, -1)
     batch = min((4, 16, 32), key=lambda b: seconds(lambda: predict(model, copies, 0.5, b)))
-    def theirs(): return peers.monai_table4(model, slices, size, 0.5, batch)
+
+    def theirs():
+        return peers.monai_table4(model, slices, size, 0.5, batch)
+
     mine, other = means(evaluate(model, slices, size, 5)[0]), theirs()
-    equal(mine, [other[k] for k in mine.index], 1e-3, 'Table 4')
-    ours = {f'evaluate, {p}': lambda p=p: evaluate(model, slices, size, 5, precision=p) for p in ('float32', 'bfloat16')}
-    yield from rows(f'Table 4, {name}, slices: {len(slices)}', ours, {f'all copies at once in batches of {batch}, MONAI': theirs})
+    equal(mine, [other[k] for k in mine.index], 1e-3, "Table 4")
+    ours = {
+        f"evaluate, {p}": lambda p=p: evaluate(model, slices, size, 5, precision=p) for p in ("float32", "bfloat16")
+    }
+    yield from rows(
+        f"Table 4, {name}, slices: {len(slices)}", ours, {f"all copies at once in batches of {batch}, MONAI": theirs}
+    )
+
 
 def table4_width_64():
     model, slices = wide()
-    yield from table4(model, first(slices, 1 if DEVICE == 'cpu' else 16), 20, 'width 64, 200 x 200, 100 cells')
+    yield from table4(model, first(slices, 1 if DEVICE == "cpu" else 16), 20, "width 64, 200 x 200, 100 cells")
+
 
 def table4_laptop():
     model, slices = baseline()
-    yield from table4(model, first(slices, 8), 10, 'width 8, 80 x 80, 64 cells')
+    yield from table4(model, first(slices, 8), 10, "width 8, 80 x 80, 64 cells")
+
 
 def bf16_effect():
-    'What bfloat16 does to the means of Table 4, on the baseline at hand.'
+    "What bfloat16 does to the means of Table 4, on the baseline at hand."
     model, slices = baseline()
-    both = {p: means(evaluate(model, slices, slices.images.shape[-1] // 8, 5, precision=p)[0]) for p in ('float32', 'bfloat16')}
-    return pd.DataFrame(both).T.assign(slices=len(slices)).rename_axis('precision').reset_index()
+    both = {
+        p: means(evaluate(model, slices, slices.images.shape[-1] // 8, 5, precision=p)[0])
+        for p in ("float32", "bfloat16")
+    }
+    return pd.DataFrame(both).T.assign(slices=len(slices)).rename_axis("precision").reset_index()
 
 
 # Distances
 def hausdorff():
-    'The Hausdorff distance of 60 pairs of small masks at 200 x 200.'
+    "The Hausdorff distance of 60 pairs of small masks at 200 x 200."
     _, targets = phantom_slices(60, 200, 0.25, seed=0)
     pairs = [(t[0].numpy(), np.roll(t[1].numpy(), (i % 3, i % 5), (0, 1))) for i, t in enumerate(targets)]
-    def each(f): return [f(pred, target, (0.25, 0.25)) for pred, target in pairs]
+
+    def each(f):
+        return [f(pred, target, (0.25, 0.25)) for pred, target in pairs]
+
     mine, theirs = each(hausdorff_distance), {}
-    for f, tolerance in ((peers.monai_hausdorff, 1e-5), (peers.medpy_hausdorff, 1e-5), (peers.surface_hausdorff, 0.25)):    # the last draws its boundary between the pixels
+    for f, tolerance in (
+        (peers.monai_hausdorff, 1e-5),
+        (peers.medpy_hausdorff, 1e-5),
+        (peers.surface_hausdorff, 0.25),
+    ):  # the last draws its boundary between the pixels
         equal(mine, each(f), tolerance, f.__doc__)
         differ = int((np.abs(np.subtract(mine, each(f))) > 1e-5).sum())
-        theirs[f.__doc__.rstrip('.') + (f' ({differ} values differ)' if differ else '')] = lambda f=f: each(f)
-    yield from rows('Hausdorff distance, 60 pairs, 200 x 200', {'hausdorff_distance': lambda: each(hausdorff_distance)}, theirs)
+        theirs[f.__doc__.rstrip(".") + (f" ({differ} values differ)" if differ else "")] = lambda f=f: each(f)
+    yield from rows(
+        "Hausdorff distance, 60 pairs, 200 x 200", {"hausdorff_distance": lambda: each(hausdorff_distance)}, theirs
+    )
 
 
 # Tables
-ROWS = [hausdorff, augmentation, windows, training_laptop, table4_laptop, new_images_laptop, new_images_width_64, training_width_64, table4_width_64]
-GOALS = {    # at least this many times as fast as the peer
-    'training, width 64': 3, 'training, width 8': 2.5, 'augmentation': 1.5, 'windows and holes/Python': 200, 'windows and holes/avg': 10,
-    'new images/width 64': 1.5, 'new images/width 8': 4, 'Table 4/evaluate, float32': 2, 'Table 4/evaluate, bfloat16': 4, 'Hausdorff': 1}
+ROWS = [
+    hausdorff,
+    augmentation,
+    windows,
+    training_laptop,
+    table4_laptop,
+    new_images_laptop,
+    new_images_width_64,
+    training_width_64,
+    table4_width_64,
+]
+GOALS = {  # at least this many times as fast as the peer
+    "training, width 64": 3,
+    "training, width 8": 2.5,
+    "augmentation": 1.5,
+    "windows and holes/Python": 200,
+    "windows and holes/avg": 10,
+    "new images/width 64": 1.5,
+    "new images/width 8": 4,
+    "Table 4/evaluate, float32": 2,
+    "Table 4/evaluate, bfloat16": 4,
+    "Hausdorff": 1,
+}
+
 
 def goal(r):
-    'What the work was to reach.'
-    return next(g for name, g in GOALS.items() if all(part in f'{r.work} {r.ours} {r.peer}' for part in name.split('/')))
+    "What the work was to reach."
+    return next(
+        g for name, g in GOALS.items() if all(part in f"{r.work} {r.ours} {r.peer}" for part in name.split("/"))
+    )
+
 
 def readable(table):
-    'The results as the page shows them.'
-    def number(v, unit=''): return '' if np.isnan(v) else f'{v:.3g}{unit}' if v < 100 else f'{v:.0f}{unit}'
-    lines = [[r.work, r.ours, r.peer, number(r.ours_ms), number(r.peer_ms), number(r.ratio, ' x'), f'{goal(r)} x', number(r.limit_ms), number(100 * r.share_of_limit, ' %')]
-            for r in table.itertuples()]
-    return markdown(['work', 'ours', 'peer', 'ours (ms)', 'peer (ms)', 'ratio', 'at least', 'limit (ms)', 'share of limit'], lines) + f'\n\nMachine: {table.machine.iloc[0]}.'
+    "The results as the page shows them."
+
+    def number(v, unit=""):
+        return "" if np.isnan(v) else f"{v:.3g}{unit}" if v < 100 else f"{v:.0f}{unit}"
+
+    lines = [
+        [
+            r.work,
+            r.ours,
+            r.peer,
+            number(r.ours_ms),
+            number(r.peer_ms),
+            number(r.ratio, " x"),
+            f"{goal(r)} x",
+            number(r.limit_ms),
+            number(100 * r.share_of_limit, " %"),
+        ]
+        for r in table.itertuples()
+    ]
+    return (
+        markdown(
+            ["work", "ours", "peer", "ours (ms)", "peer (ms)", "ratio", "at least", "limit (ms)", "share of limit"],
+            lines,
+        )
+        + f"\n\nMachine: {table.machine.iloc[0]}."
+    )
+
 
 def markdown(names, rows):
-    'A table.'
-    return '\n'.join('| ' + ' | '.join(map(str, r)) + ' |' for r in [names, ['---'] * len(names), *rows])
+    "A table."
+    return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in [names, ["---"] * len(names), *rows])
 
-def frame(table): return markdown(table.columns, table.astype(object).map(lambda v: f'{v:.4g}' if isinstance(v, float) else v).values.tolist())
+
+def frame(table):
+    return markdown(
+        table.columns, table.astype(object).map(lambda v: f"{v:.4g}" if isinstance(v, float) else v).values.tolist()
+    )
+
 
 def publish(parts):
-    'Write each part into the page, between its markers.'
-    page = ROOT/'docs'/'benchmarks.md'
+    "Write each part into the page, between its markers."
+    page = ROOT / "docs" / "benchmarks.md"
     text = page.read_text()
-    for name, part in parts.items(): text = re.sub(rf'(?s)(<!-- {name} -->\n).*?(<!-- end -->)', lambda m: f'{m[1]}{part}\n{m[2]}', text)
+    for name, part in parts.items():
+        text = re.sub(rf"(?s)(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{part}\n{m[2]}", text)
     page.write_text(text)
+
 
 def main(*names):
     chosen = [f for f in ROWS if not names or f.__name__ in names]
     table = pd.DataFrame([r for f in chosen for r in f()])
-    if names: return
-    table.to_csv(ROOT/'benchmarks'/'results.csv', index=False, float_format='%.5g')
+    if names:
+        return
+    table.to_csv(ROOT / "benchmarks" / "results.csv", index=False, float_format="%.5g")
     slopes = growth.table()
-    slopes.to_csv(ROOT/'benchmarks'/'growth.csv', index=False, float_format='%.4g')
-    publish(dict(results=readable(table), growth=frame(slopes), bf16=frame(bf16_effect()), stages=frame(pd.read_csv(ROOT/'benchmarks'/'repro.csv'))))
+    slopes.to_csv(ROOT / "benchmarks" / "growth.csv", index=False, float_format="%.4g")
+    publish(
+        {
+            "results": readable(table),
+            "growth": frame(slopes),
+            "bf16": frame(bf16_effect()),
+            "stages": frame(pd.read_csv(ROOT / "benchmarks" / "repro.csv")),
+        }
+    )
 
 
-if __name__ == '__main__': main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

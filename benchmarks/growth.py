@@ -1,47 +1,82 @@
-'How time and memory grow: each case in a process of its own, each quantity doubled twice.'
-import json, resource, subprocess, sys, time
+"How time and memory grow: each case in a process of its own, each quantity doubled twice."
+
+import json
+import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 
-CASES = {'slices': (2, 4, 8), 'image side': (40, 80, 160), 'width': (4, 8, 16), 'cells': (16, 32, 64)}
+CASES = {"slices": (2, 4, 8), "image side": (40, 80, 160), "width": (4, 8, 16), "cells": (16, 32, 64)}
+
 
 def work(what, n):
-    'Something to do, a function, with n of what is counted.'
-    from ada_repro.mask import occlusion_grid
-    from ada_repro.occluded import predict_occluded
-    from ada_repro.robustness import evaluate
-    from ada_repro.training import new_state, train_epoch
+    "Something to do, a function, with n of what is counted."
     from harness import simulated
-    side, width = n if what == 'image side' else 80, n if what == 'width' else 8
-    slices, state = simulated(n if what == 'slices' else 8, side, 40 / side), new_state(width, 0., 0.4, 0, 0.01)
-    if what == 'slices': return lambda: evaluate(state.model, slices, 10, 5)
-    if what == 'cells': return lambda: predict_occluded(state.model, slices.images[:1], torch.tensor(occlusion_grid(80, 10)[:n]), 10)
-    return lambda: train_epoch(state, slices, None, 0, 8, {}, 'off')
+
+    from ada_repro.measure.occluded import predict_occluded
+    from ada_repro.measure.robustness import evaluate
+    from ada_repro.method.mask import occlusion_grid
+    from ada_repro.train.training import new_state, train_epoch
+
+    side, width = n if what == "image side" else 80, n if what == "width" else 8
+    slices, state = simulated(n if what == "slices" else 8, side, 40 / side), new_state(width, 0.0, 0.4, 0, 0.01)
+    if what == "slices":
+        return lambda: evaluate(state.model, slices, 10, 5)
+    if what == "cells":
+        return lambda: predict_occluded(state.model, slices.images[:1], torch.tensor(occlusion_grid(80, 10)[:n]), 10)
+    return lambda: train_epoch(state, slices, None, 0, 8, {}, "off")
+
 
 def peak():
-    'Megabytes that this process has held at most.'
-    status = Path('/proc/self/status')    # ru_maxrss begins with what the parent held
-    if status.exists(): return int(status.read_text().partition('VmHWM:')[2].split()[0]) / 1024
+    "Megabytes that this process has held at most."
+    status = Path("/proc/self/status")  # ru_maxrss begins with what the parent held
+    if status.exists():
+        return int(status.read_text().partition("VmHWM:")[2].split()[0]) / 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
+
 def measure(what, n):
-    'Milliseconds, the median of five, and megabytes at the peak beyond what was there before.'
+    "Milliseconds, the median of five, and megabytes at the peak beyond what was there before."
     f = work(what, n)
     before, times = peak(), []
-    for _ in range(6): start = time.perf_counter(); f(); times.append(time.perf_counter() - start)
-    return dict(ms=1e3 * np.median(times[1:]), mb=peak() - before)
+    for _ in range(6):
+        start = time.perf_counter()
+        f()
+        times.append(time.perf_counter() - start)
+    return {"ms": 1e3 * np.median(times[1:]), "mb": peak() - before}
+
 
 def table():
-    'A row per quantity: time and memory for each of three values, and the exponent fitted to each.'
+    "A row per quantity: time and memory for each of three values, and the exponent fitted to each."
     rows = []
     for what, values in CASES.items():
-        runs = [json.loads(subprocess.run([sys.executable, __file__, what, str(n)], capture_output=True, text=True, check=True).stdout) for n in values]
-        ms, mb = ([r[k] for r in runs] for k in ('ms', 'mb'))
+        runs = [
+            json.loads(
+                subprocess.run(
+                    [sys.executable, __file__, what, str(n)], capture_output=True, text=True, check=True
+                ).stdout
+            )
+            for n in values
+        ]
+        ms, mb = ([r[k] for r in runs] for k in ("ms", "mb"))
         exponent, more = (np.polyfit(np.log(values), np.log(np.maximum(v, 1)), 1)[0] for v in (ms, mb))
-        rows.append([what, *(' / '.join(f'{v:.4g}' for v in each) for each in (values, ms, mb)), round(exponent, 2), round(more, 2)])
-    return pd.DataFrame(rows, columns=['what is doubled', 'values', 'ms', 'memory_mb', 'time_exponent', 'memory_exponent'])
+        rows.append(
+            [
+                what,
+                *(" / ".join(f"{v:.4g}" for v in each) for each in (values, ms, mb)),
+                round(exponent, 2),
+                round(more, 2),
+            ]
+        )
+    return pd.DataFrame(
+        rows, columns=["what is doubled", "values", "ms", "memory_mb", "time_exponent", "memory_exponent"]
+    )
 
-if __name__ == '__main__': print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))

@@ -1,5 +1,9 @@
-'How time is taken, what the limit is, and the slices and networks that all rows work on.'
-import gc, os, platform, time
+"How time is taken, what the limit is, and the slices and networks that all rows work on."
+
+import gc
+import os
+import platform
+import time
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -12,91 +16,124 @@ from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
 from ada_repro.core import DATA, best_device
-from ada_repro.data import load_slices
-from ada_repro.phantom import phantom_slices
-from ada_repro.runs import load_model
-from ada_repro.slices import Slices
-from ada_repro.training import new_state, train_epoch
-from ada_repro.unet import UNet
+from ada_repro.data.phantom import phantom_slices
+from ada_repro.data.slices import Slices, load_slices
+from ada_repro.method.unet import UNet
+from ada_repro.train.runs import load_model
+from ada_repro.train.training import new_state, train_epoch
 
-DEVICE, REPEATS = best_device(), int(os.environ.get('REPEATS', 5))
-COLUMNS = ['work', 'ours', 'peer', 'ours_ms', 'peer_ms', 'ratio', 'limit_ms', 'share_of_limit', 'machine']
+DEVICE, REPEATS = best_device(), int(os.environ.get("REPEATS", 5))
+COLUMNS = ["work", "ours", "peer", "ours_ms", "peer_ms", "ratio", "limit_ms", "share_of_limit", "machine"]
 
 
 # Time
 def finished():
-    'Wait for the device.'
-    if DEVICE == 'cuda': torch.cuda.synchronize()
+    "Wait for the device."
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
 
 def seconds(f):
-    'Seconds that a call takes.'
-    finished(); start = time.perf_counter()
-    f(); finished()
+    "Seconds that a call takes."
+    finished()
+    start = time.perf_counter()
+    f()
+    finished()
     return time.perf_counter() - start
 
+
 def machine():
-    'The machine, in words.'
-    if DEVICE == 'cuda': return torch.cuda.get_device_name()
-    cpus = Path('/proc/cpuinfo').read_text() if Path('/proc/cpuinfo').exists() else ''
-    name = next((line.split(':')[1].strip() for line in cpus.splitlines() if line.startswith('model name')), platform.machine())
-    return f'{name} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads'
+    "The machine, in words."
+    if DEVICE == "cuda":
+        return torch.cuda.get_device_name()
+    cpus = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    name = next(
+        (line.split(":")[1].strip() for line in cpus.splitlines() if line.startswith("model name")), platform.machine()
+    )
+    return f"{name} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+
 
 def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
-    'A row for each of ours beside each peer, both by name: the medians of alternating calls, after one call of each that does not count.'
+    "A row for each of ours beside each peer, both by name: the medians of alternating calls, after one call of each that does not count."
     times = []
     for _ in range(REPEATS + 1):
         gc.collect()
         times.append({name: 1e3 * seconds(f) for name, f in {**ours, **theirs}.items()})
-        time.sleep(rest_s)    # a peer's worker may still be busy
+        time.sleep(rest_s)  # a peer's worker may still be busy
     ms = {name: median(t[name] for t in times[1:]) for name in times[0]}
-    for (mine, peer) in product(ours, theirs):
-        values = dict(zip(COLUMNS, (work, mine, peer, ms[mine], ms[peer], ms[peer] / ms[mine], limit_ms, limit_ms / ms[mine], machine())))
-        print(*(f'{v:.4g}' if isinstance(v, float) else v for v in values.values()), sep=' | ', flush=True)
+    for mine, peer in product(ours, theirs):
+        values = dict(
+            zip(
+                COLUMNS,
+                (work, mine, peer, ms[mine], ms[peer], ms[peer] / ms[mine], limit_ms, limit_ms / ms[mine], machine()),
+                strict=True,
+            )
+        )
+        print(*(f"{v:.4g}" if isinstance(v, float) else v for v in values.values()), sep=" | ", flush=True)
         yield values
 
 
 # The limit
 def matrix_peak(dtype):
-    'Operations a second in the best of ten large matrix products.'
-    a, b = torch.randn(2, n := 8192 if DEVICE == 'cuda' else 3072, n, device=DEVICE).to(dtype)
+    "Operations a second in the best of ten large matrix products."
+    a, b = torch.randn(2, n := 8192 if DEVICE == "cuda" else 3072, n, device=DEVICE).to(dtype)
     return 2 * n**3 / min(seconds(lambda: a @ b) for _ in range(10))
 
+
 def training_flop(width, px, batch):
-    'Operations of one training step.'
-    with torch.device('meta'): model, x = UNet(width), torch.empty(batch, 1, px, px)
-    with FlopCounterMode(display=False) as count: model(x).sum().backward()
+    "Operations of one training step."
+    with torch.device("meta"):
+        model, x = UNet(width), torch.empty(batch, 1, px, px)
+    with FlopCounterMode(display=False) as count:
+        model(x).sum().backward()
     return count.get_total_flops()
 
 
 # What all rows work on
 def simulated(n, px, spacing_mm):
-    'Slices of the phantom.'
+    "Slices of the phantom."
     images, targets = phantom_slices(n, px, spacing_mm, seed=0)
-    subjects = [f's{i//4}' for i in range(n)]
-    table = pd.DataFrame(dict(site='1', subject=subjects, person=subjects, slice=range(n), spacing_mm=spacing_mm, split='train'))
+    subjects = [f"s{i // 4}" for i in range(n)]
+    table = pd.DataFrame(
+        {
+            "site": "1",
+            "subject": subjects,
+            "person": subjects,
+            "slice": range(n),
+            "spacing_mm": spacing_mm,
+            "split": "train",
+        }
+    )
     return Slices(images.to(DEVICE), targets.to(DEVICE), table)
 
+
 def trained(width, slices, steps, batch):
-    'A network that has learned enough to draw a spot where grey matter is.'
-    state = new_state(width, 0., 0.4, 0, 0.01)
-    for epoch in range(steps * batch // len(slices.images)): train_epoch(state, slices, None, 0, batch, {}, 'off')
+    "A network that has learned enough to draw a spot where grey matter is."
+    state = new_state(width, 0.0, 0.4, 0, 0.01)
+    for epoch in range(steps * batch // len(slices.images)):
+        train_epoch(state, slices, None, 0, batch, {}, "off")
     return state.model.eval()
+
 
 @cache
 def wide():
-    'A network of the paper\'s width that has learned as much, and its slices.'
-    slices = simulated(32 if DEVICE == 'cpu' else 64, 200, 0.25)
-    return trained(64, slices, 32 if DEVICE == 'cpu' else 200, 2), slices
+    "A network of the paper's width that has learned as much, and its slices."
+    slices = simulated(32 if DEVICE == "cpu" else 64, 200, 0.25)
+    return trained(64, slices, 32 if DEVICE == "cpu" else 200, 2), slices
+
 
 @cache
 def baseline():
     "The pipeline's baseline and its validation slices, if they are at hand; else a small network and slices like them."
-    weights = DATA/'runs'/'baseline-0'/'best.safetensors'
-    if weights.is_file() and DATA.joinpath('slices').is_dir():
-        return load_model(weights, load_file(weights)['head.weight'].shape[1]).eval(), load_slices(DATA/'slices').subset('val').to(DEVICE)
+    weights = DATA / "runs" / "baseline-0" / "best.safetensors"
+    if weights.is_file() and DATA.joinpath("slices").is_dir():
+        return load_model(weights, load_file(weights)["head.weight"].shape[1]).eval(), load_slices(
+            DATA / "slices"
+        ).subset("val").to(DEVICE)
     slices = simulated(48, 80, 0.5)
     return trained(8, slices, 90, 8), slices
 
+
 def first(slices, n):
-    'The first n of them.'
+    "The first n of them."
     return Slices(slices.images[:n], slices.targets[:n], slices.table.iloc[:n])

@@ -1,4 +1,5 @@
-'The same work done by others: the libraries of the field, and the plain ways one would write first.'
+"The same work done by others: the libraries of the field, and the plain ways one would write first."
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -6,21 +7,21 @@ from captum import attr
 from scipy.ndimage import affine_transform, gaussian_filter, map_coordinates
 from torch.utils.data import DataLoader, Dataset
 
-from ada_repro.mask import build_robustness_data
-from ada_repro.saliency import ForegroundScore
-from ada_repro.training import dice_loss, predict
+from ada_repro.method.mask import build_robustness_data
+from ada_repro.method.saliency import ForegroundScore
+from ada_repro.train.training import dice_loss, predict
 
 
 # Augmentation
 def scipy_move(
-    image:np.ndarray,   # (H, W), float32
-    target:np.ndarray,  # (H, W), bool
-    angle:float,        # Radians, clockwise as displayed
-    scale:float,        # Factor
-    shift:np.ndarray,   # (2,), rows and columns, pixels
-    field:np.ndarray=None,  # (2, H, W), rows and columns, pixels; no deformation if absent
-):                      # Image and target, moved
-    'One image with scipy: an affine map, then the deformation.'
+    image: np.ndarray,  # (H, W), float32
+    target: np.ndarray,  # (H, W), bool
+    angle: float,  # Radians, clockwise as displayed
+    scale: float,  # Factor
+    shift: np.ndarray,  # (2,), rows and columns, pixels
+    field: np.ndarray = None,  # (2, H, W), rows and columns, pixels; no deformation if absent
+):  # Image and target, moved
+    "One image with scipy: an affine map, then the deformation."
     back = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) / scale
     middle = (np.array(image.shape) - 1) / 2
     offset = middle - back @ (middle + shift)
@@ -30,146 +31,209 @@ def scipy_move(
         image, target = (map_coordinates(m, at, order=1) for m in (image, target))
     return image, target > 0.5
 
+
 def scipy_augment(
-    image:np.ndarray,   # (H, W), float32
-    target:np.ndarray,  # (H, W), bool
-    rng,                # numpy generator
-):                      # Image and target
+    image: np.ndarray,  # (H, W), float32
+    target: np.ndarray,  # (H, W), bool
+    rng,  # numpy generator
+):  # Image and target
     "Table 2 as the ancestor's transforms do it, one image at a time."
     field = None
-    if rng.random() < 0.3: field = 30 * np.stack([gaussian_filter(rng.uniform(-1, 1, image.shape), 4) for _ in range(2)])
-    angle, scale, shift = np.deg2rad(rng.uniform(-4.6, 4.6)), rng.uniform(0.98, 1.02), rng.uniform(-0.03, 0.03, 2) * image.shape
+    if rng.random() < 0.3:
+        field = 30 * np.stack([gaussian_filter(rng.uniform(-1, 1, image.shape), 4) for _ in range(2)])
+    angle, scale, shift = (
+        np.deg2rad(rng.uniform(-4.6, 4.6)),
+        rng.uniform(0.98, 1.02),
+        rng.uniform(-0.03, 0.03, 2) * image.shape,
+    )
     image, target = scipy_move(image, target, angle, scale, shift, field)
     return image + np.float32(rng.uniform(-0.17, 0.17)), target
 
+
 def monai_augment():
-    'The same with MONAI: a function of one image and its target, each (1, H, W).'
+    "The same with MONAI: a function of one image and its target, each (1, H, W)."
     from monai.transforms import Compose, Rand2DElasticd, RandAffined, RandShiftIntensityd
-    both, modes = ['image', 'target'], ['bilinear', 'nearest']
-    chain = Compose([
-        RandAffined(both, prob=1, rotate_range=np.deg2rad(4.6), translate_range=(6, 6), scale_range=0.02, mode=modes, padding_mode='zeros'),
-        Rand2DElasticd(both, spacing=(4, 4), magnitude_range=(1, 2), prob=0.3, mode=modes, padding_mode='zeros'),
-        RandShiftIntensityd(['image'], offsets=0.17, prob=1)])
-    return lambda image, target: chain(dict(image=image, target=target))
+
+    both, modes = ["image", "target"], ["bilinear", "nearest"]
+    chain = Compose(
+        [
+            RandAffined(
+                both,
+                prob=1,
+                rotate_range=np.deg2rad(4.6),
+                translate_range=(6, 6),
+                scale_range=0.02,
+                mode=modes,
+                padding_mode="zeros",
+            ),
+            Rand2DElasticd(both, spacing=(4, 4), magnitude_range=(1, 2), prob=0.3, mode=modes, padding_mode="zeros"),
+            RandShiftIntensityd(["image"], offsets=0.17, prob=1),
+        ]
+    )
+    return lambda image, target: chain({"image": image, "target": target})
+
 
 def kornia_augment():
-    'The same with kornia: a function of a batch of images and targets, each (B, 1, H, W), float32.'
+    "The same with kornia: a function of a batch of images and targets, each (B, 1, H, W), float32."
     import kornia.augmentation as K
+
     return K.AugmentationSequential(
-        K.RandomAffine(4.6, (0.03, 0.03), (0.98, 1.02), p=1.),
-        K.RandomElasticTransform((33, 33), (4., 4.), (0.15, 0.15), p=0.3),
-        K.RandomBrightness((0.83, 1.17), clip_output=False, p=1.), data_keys=['input', 'mask'], same_on_batch=False)
+        K.RandomAffine(4.6, (0.03, 0.03), (0.98, 1.02), p=1.0),
+        K.RandomElasticTransform((33, 33), (4.0, 4.0), (0.15, 0.15), p=0.3),
+        K.RandomBrightness((0.83, 1.17), clip_output=False, p=1.0),
+        data_keys=["input", "mask"],
+        same_on_batch=False,
+    )
 
 
 # Training
 class AncestorData(Dataset):
     "The ancestor's data set: an image, transformed by scipy, for each index, without end."
-    def __init__(self,
+
+    def __init__(
+        self,
         slices,  # Training slices
     ):
         self.images, self.targets = slices.images.cpu().numpy(), slices.targets.cpu().numpy()
-    def __len__(self): return 10**6
+
+    def __len__(self):
+        return 10**6
+
     def __getitem__(self, i):
         rng, j = np.random.default_rng(i), i % len(self.images)
         image, target = scipy_augment(self.images[j, 0], self.targets[j, rng.integers(self.targets.shape[1])], rng)
         return image[None], target[None]
 
+
 def ancestor_loader(
-    slices,          # Training slices
-    batch_size:int,  # Images per step
-):                   # An iterator over batches, made by one worker
+    slices,  # Training slices
+    batch_size: int,  # Images per step
+):  # An iterator over batches, made by one worker
     "The ancestor's way to its batches."
     return iter(DataLoader(AncestorData(slices), batch_size, num_workers=1))
 
+
 def plain_step(
-    model,      # In training mode
+    model,  # In training mode
     optimizer,  # Of its parameters
-    x, y,       # Images and targets (B, 1, H, W)
+    x,
+    y,  # Images and targets (B, 1, H, W)
 ):
-    'A step as everybody writes it first: eager, float32.'
+    "A step as everybody writes it first: eager, float32."
     loss = dice_loss(model(x), y)
-    optimizer.zero_grad(); loss.backward(); optimizer.step()
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 # Windows
 def loop_window(
-    saliency:np.ndarray,  # (H, W)
-    size:int,             # Side of the window, pixels
-):                        # Row and column of its corner
-    'The heaviest window through an integral image, in Python loops.'
+    saliency: np.ndarray,  # (H, W)
+    size: int,  # Side of the window, pixels
+):  # Row and column of its corner
+    "The heaviest window through an integral image, in Python loops."
     H, W = saliency.shape
     s = np.zeros((H + 1, W + 1))
     for r in range(H):
-        for c in range(W): s[r+1, c+1] = saliency[r, c] + s[r, c+1] + s[r+1, c] - s[r, c]
+        for c in range(W):
+            s[r + 1, c + 1] = saliency[r, c] + s[r, c + 1] + s[r + 1, c] - s[r, c]
     best, at = -np.inf, (0, 0)
     for r in range(H - size + 1):
         for c in range(W - size + 1):
-            total = s[r+size, c+size] - s[r, c+size] - s[r+size, c] + s[r, c]
-            if total > best: best, at = total, (r, c)
+            total = s[r + size, c + size] - s[r, c + size] - s[r + size, c] + s[r, c]
+            if total > best:
+                best, at = total, (r, c)
     return at
 
+
 def loop_occlude(
-    image:torch.Tensor,     # (B, 1, H, W)
-    saliency:torch.Tensor,  # (B, H, W)
-    size:int,               # Side of the window, pixels
-):                          # Images with their holes
-    'Windows and holes by Python loops.'
+    image: torch.Tensor,  # (B, 1, H, W)
+    saliency: torch.Tensor,  # (B, H, W)
+    size: int,  # Side of the window, pixels
+):  # Images with their holes
+    "Windows and holes by Python loops."
     new = image.clone()
-    for x, s in zip(new, saliency.cpu().numpy()):
+    for x, s in zip(new, saliency.cpu().numpy(), strict=True):
         r, c = loop_window(s, size)
-        x[:, r:r+size, c:c+size] = 0
+        x[:, r : r + size, c : c + size] = 0
     return new
+
 
 def pooled_occlude(
-    image:torch.Tensor,     # (B, 1, H, W)
-    saliency:torch.Tensor,  # (B, H, W)
-    size:int,               # Side of the window, pixels
-):                          # Images with their holes
-    'Windows and holes by average pooling and argmax.'
+    image: torch.Tensor,  # (B, 1, H, W)
+    saliency: torch.Tensor,  # (B, H, W)
+    size: int,  # Side of the window, pixels
+):  # Images with their holes
+    "Windows and holes by average pooling and argmax."
     sums, new = F.avg_pool2d(saliency[:, None], size, 1)[:, 0], image.clone()
-    for x, at in zip(new, sums.flatten(1).argmax(1).tolist()):
+    for x, at in zip(new, sums.flatten(1).argmax(1).tolist(), strict=True):
         r, c = divmod(at, sums.shape[2])
-        x[:, r:r+size, c:c+size] = 0
+        x[:, r : r + size, c : c + size] = 0
     return new
 
+
 def captum_map(
-    model,     # In eval mode
-    x,         # One image (1, 1, H, W)
-    target,    # (1, 1, H, W), float
-    method:str,# Name in the registry
-):             # (1, H, W)
-    'The map of one image, through Captum as its manual says.'
-    score, layer = ForegroundScore(model, target), model.get_submodule('bottleneck.5')
-    if method == 'vanilla': return attr.Saliency(score).attribute(x)[0]
-    if method == 'gradcam': return attr.LayerAttribution.interpolate(attr.LayerGradCam(score, layer).attribute(x, relu_attributions=True), x.shape[-2:], 'bilinear')[0].detach()
-    if method == 'guided_gradcam': return attr.GuidedGradCam(score, layer).attribute(x, interpolate_mode='bilinear')[0].abs().detach()
-    return dict(input_x_gradient=attr.InputXGradient, guided_backprop=attr.GuidedBackprop)[method](score).attribute(x)[0].abs().detach()
+    model,  # In eval mode
+    x,  # One image (1, 1, H, W)
+    target,  # (1, 1, H, W), float
+    method: str,  # Name in the registry
+):  # (1, H, W)
+    "The map of one image, through Captum as its manual says."
+    score, layer = ForegroundScore(model, target), model.get_submodule("bottleneck.5")
+    if method == "vanilla":
+        return attr.Saliency(score).attribute(x)[0]
+    if method == "gradcam":
+        return attr.LayerAttribution.interpolate(
+            attr.LayerGradCam(score, layer).attribute(x, relu_attributions=True), x.shape[-2:], "bilinear"
+        )[0].detach()
+    if method == "guided_gradcam":
+        return attr.GuidedGradCam(score, layer).attribute(x, interpolate_mode="bilinear")[0].abs().detach()
+    return (
+        {"input_x_gradient": attr.InputXGradient, "guided_backprop": attr.GuidedBackprop}[method](score)
+        .attribute(x)[0]
+        .abs()
+        .detach()
+    )
 
 
 # Robustness
 def monai_scores(
-    preds,             # (n, H, W), bool
-    targets,           # (n, H, W), bool
-    spacing_mm:float,  # Side of a pixel
-):                     # A dict of (n,): DSC, HSD, TPR, TNR, PPV
-    'Table 1 with MONAI.'
-    from monai.metrics import compute_confusion_matrix_metric, compute_dice, compute_hausdorff_distance, get_confusion_matrix
+    preds,  # (n, H, W), bool
+    targets,  # (n, H, W), bool
+    spacing_mm: float,  # Side of a pixel
+):  # A dict of (n,): DSC, HSD, TPR, TNR, PPV
+    "Table 1 with MONAI."
+    from monai.metrics import (
+        compute_confusion_matrix_metric,
+        compute_dice,
+        compute_hausdorff_distance,
+        get_confusion_matrix,
+    )
+
     p, t = preds[:, None].float(), targets[:, None].float()
     table = get_confusion_matrix(p, t)
-    ratios = {n: 100 * compute_confusion_matrix_metric(full, table) for n, full in dict(TPR='sensitivity', TNR='specificity', PPV='precision').items()}
-    values = dict(DSC=100 * compute_dice(p, t), HSD=compute_hausdorff_distance(p, t, include_background=True, spacing=spacing_mm), **ratios)
+    ratios = {
+        n: 100 * compute_confusion_matrix_metric(full, table)
+        for n, full in {"TPR": "sensitivity", "TNR": "specificity", "PPV": "precision"}.items()
+    }
+    values = dict(
+        DSC=100 * compute_dice(p, t),
+        HSD=compute_hausdorff_distance(p, t, include_background=True, spacing=spacing_mm),
+        **ratios,
+    )
     return {n: v.flatten().cpu().numpy() for n, v in values.items()}
 
+
 def monai_table4(
-    model,           # Image -> logits, channels last
-    slices,          # Validation slices
-    size:int,        # Side of a cell, pixels
-    threshold:float, # Probability from which a pixel is grey matter
-    batch_size:int,  # Copies at a time
-):                   # A dict of means over slices
-    'All copies at once, predicted in batches, scored by MONAI.'
+    model,  # Image -> logits, channels last
+    slices,  # Validation slices
+    size: int,  # Side of a cell, pixels
+    threshold: float,  # Probability from which a pixel is grey matter
+    batch_size: int,  # Copies at a time
+):  # A dict of means over slices
+    "All copies at once, predicted in batches, scored by MONAI."
     means = []
-    for x, t, mm in zip(slices.images.split(1), slices.consensus, slices.table.spacing_mm):
+    for x, t, mm in zip(slices.images.split(1), slices.consensus, slices.table.spacing_mm, strict=True):
         copies = build_robustness_data(x, size)[:, 0]
         preds = predict(model, copies, threshold, batch_size)
         means.append({n: np.nanmean(v[np.isfinite(v)]) for n, v in monai_scores(preds, t.expand_as(preds), mm).items()})
@@ -178,16 +242,28 @@ def monai_table4(
 
 # Hausdorff distance of one pair
 def monai_hausdorff(pred, target, spacing_mm):
-    'MONAI.'
+    "MONAI."
     from monai.metrics import compute_hausdorff_distance
-    return compute_hausdorff_distance(torch.from_numpy(pred)[None, None], torch.from_numpy(target)[None, None], include_background=True, spacing=spacing_mm).item()
+
+    return compute_hausdorff_distance(
+        torch.from_numpy(pred)[None, None],
+        torch.from_numpy(target)[None, None],
+        include_background=True,
+        spacing=spacing_mm,
+    ).item()
+
 
 def medpy_hausdorff(pred, target, spacing_mm):
-    'medpy.'
+    "medpy."
     from medpy.metric import hd
+
     return hd(pred, target, spacing_mm)
 
+
 def surface_hausdorff(pred, target, spacing_mm):
-    'surface-distance.'
+    "surface-distance."
     import surface_distance
-    return surface_distance.compute_robust_hausdorff(surface_distance.compute_surface_distances(target, pred, spacing_mm), 100)
+
+    return surface_distance.compute_robust_hausdorff(
+        surface_distance.compute_surface_distances(target, pred, spacing_mm), 100
+    )

@@ -1,5 +1,7 @@
-'How well a network that has seen only phantoms finds grey matter in real cords: `make realism RAW=folder`, after `make repro` on the phantom.'
-import json, sys
+"How well a network that has seen only phantoms finds grey matter in real cords: `make realism RAW=folder`, after `make repro` on the phantom."
+
+import json
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -7,59 +9,79 @@ import pandas as pd
 from safetensors.torch import load_file
 
 from ada_repro.core import DATA, ROOT, DataError, best_device, folder_hash, whole_file
-from ada_repro.data import prepare
-from ada_repro.evidence import bootstrap_interval
-from ada_repro.metrics import dice_score
-from ada_repro.runs import load_model
-from ada_repro.training import predict
+from ada_repro.data.datasets import prepare
+from ada_repro.evidence.intervals import bootstrap_interval
+from ada_repro.measure.metrics import dice_score
+from ada_repro.train.runs import load_model
+from ada_repro.train.training import predict
 
 
 def phantom_run(
-    run:Path,     # Folder of a finished run
-    slices:Path,  # The slices it was trained on
-)->tuple:         # What the run was told, what the slices were made with
-    'The records of a run that saw phantoms alone; `DataError` for any other.'
-    remedy = 'Set `dataset: phantom` in params.yaml and run `make repro`'
-    if not all((run/name).is_file() for name in ('run.json', 'best.safetensors')): raise DataError(run, 'holds no finished run', remedy)
-    if not (slices/'report.json').is_file(): raise DataError(slices, 'holds no prepared slices', remedy)
-    record, report = (json.loads(p.read_text()) for p in (run/'run.json', slices/'report.json'))
-    if report['dataset'] != 'phantom': raise DataError(slices, f'holds {report["dataset"]} slices, not the phantom alone', remedy)
-    if record['data'] != folder_hash(slices): raise DataError(run, f'was not trained on what is now in {slices}', remedy)
-    return record['params'], report
+    run: Path,  # Folder of a finished run
+    slices: Path,  # The slices it was trained on
+) -> tuple:  # What the run was told, what the slices were made with
+    "The records of a run that saw phantoms alone; `DataError` for any other."
+    remedy = "Set `dataset: phantom` in params.yaml and run `make repro`"
+    if not all((run / name).is_file() for name in ("run.json", "best.safetensors")):
+        raise DataError(run, "holds no finished run", remedy)
+    if not (slices / "report.json").is_file():
+        raise DataError(slices, "holds no prepared slices", remedy)
+    record, report = (json.loads(p.read_text()) for p in (run / "run.json", slices / "report.json"))
+    if report["dataset"] != "phantom":
+        raise DataError(slices, f"holds {report['dataset']} slices, not the phantom alone", remedy)
+    if record["data"] != folder_hash(slices):
+        raise DataError(run, f"was not trained on what is now in {slices}", remedy)
+    return record["params"], report
 
 
 def score_real(
-    raw:Path,     # Folder of the gm_challenge data
-    run:Path,     # Folder of a finished run
-    slices:Path,  # The slices it was trained on
-)->pd.DataFrame:  # A row per slice, with its DSC
-    'Every real slice, predicted by the run.'
+    raw: Path,  # Folder of the gm_challenge data
+    run: Path,  # Folder of a finished run
+    slices: Path,  # The slices it was trained on
+) -> pd.DataFrame:  # A row per slice, with its DSC
+    "Every real slice, predicted by the run."
     told, report = phantom_run(run, slices)
-    with TemporaryDirectory() as tmp: real = prepare('gm_challenge', raw, Path(tmp)/'slices', report['spacing_mm'], report['crop_px'])
-    width = load_file(run/'best.safetensors')['head.weight'].shape[1]
-    pred = predict(load_model(run/'best.safetensors', width), real.images.to(best_device()), told['threshold']).cpu()
-    print(f'\nTrained on simulated scans alone: width {width}, {report["crop_px"]} px of {report["spacing_mm"]} mm. '
-          'Real scans: cropped around the manual cord mask, nothing else told.')
-    return real.table.assign(seed=0, DSC=[dice_score(*pair) for pair in zip(pred, real.consensus)])
+    with TemporaryDirectory() as tmp:
+        real = prepare("gm_challenge", raw, Path(tmp) / "slices", report["spacing_mm"], report["crop_px"])
+    width = load_file(run / "best.safetensors")["head.weight"].shape[1]
+    pred = predict(load_model(run / "best.safetensors", width), real.images.to(best_device()), told["threshold"]).cpu()
+    print(
+        f"\nTrained on simulated scans alone: width {width}, {report['crop_px']} px of {report['spacing_mm']} mm. "
+        "Real scans: cropped around the manual cord mask, nothing else told."
+    )
+    return real.table.assign(seed=0, DSC=[dice_score(*pair) for pair in zip(pred, real.consensus, strict=True)])
 
 
 def main(
-    raw:Path=DATA/'raw'/'gm_challenge',  # Folder of the gm_challenge data
+    raw: Path = DATA / "raw" / "gm_challenge",  # Folder of the gm_challenge data
 ):
-    'Write `benchmarks/realism.csv`, a row per session; print the means with their intervals by person.'
-    rows, out = score_real(Path(raw), DATA/'runs'/'baseline-0', DATA/'slices'), ROOT/'benchmarks'/'realism.csv'
-    sessions = rows.groupby('subject', sort=False).agg(site=('site', 'first'), slices=('slice', 'size'), DSC=('DSC', 'mean')).reset_index().round(2)
+    "Write `benchmarks/realism.csv`, a row per session; print the means with their intervals by person."
+    rows, out = (
+        score_real(Path(raw), DATA / "runs" / "baseline-0", DATA / "slices"),
+        ROOT / "benchmarks" / "realism.csv",
+    )
+    sessions = (
+        rows.groupby("subject", sort=False)
+        .agg(site=("site", "first"), slices=("slice", "size"), DSC=("DSC", "mean"))
+        .reset_index()
+        .round(2)
+    )
     out.parent.mkdir(exist_ok=True)
-    with whole_file(out) as tmp: sessions.to_csv(tmp, index=False)
+    with whole_file(out) as tmp:
+        sessions.to_csv(tmp, index=False)
     print(sessions.to_string(index=False))
     by_person = rows.assign(subject=rows.person)
-    people = by_person.groupby('subject', as_index=False)[['DSC', 'seed']].mean()
-    for what, table in (f'{len(rows)} slices', by_person), (f'{len(people)} people', people):
-        mean, low, high = bootstrap_interval(table, 'DSC').values()
-        print(f'Mean DSC over {what}: {mean:.1f}, 95 % interval {low:.1f} to {high:.1f} (bootstrap by person)')
-    print(f'There are only {len(people)} people: such an interval is narrower than the truth, and says little about the next scanner.')
+    people = by_person.groupby("subject", as_index=False)[["DSC", "seed"]].mean()
+    for what, table in (f"{len(rows)} slices", by_person), (f"{len(people)} people", people):
+        mean, low, high = bootstrap_interval(table, "DSC").values()
+        print(f"Mean DSC over {what}: {mean:.1f}, 95 % interval {low:.1f} to {high:.1f} (bootstrap by person)")
+    print(
+        f"There are only {len(people)} people: such an interval is narrower than the truth, and says little about the next scanner."
+    )
 
 
-if __name__ == '__main__':
-    try: main(*sys.argv[1:])
-    except DataError as e: sys.exit(f'realism: {e}')
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except DataError as e:
+        sys.exit(f"realism: {e}")

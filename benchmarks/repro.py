@@ -2,7 +2,12 @@
 
 Writes benchmarks/repro.csv, with what each stage recorded; `make bench` puts it into the page. Alone on the machine, please.
 """
-import json, os, subprocess, sys, time
+
+import json
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -13,36 +18,47 @@ from ada_repro.core import ROOT, whole_file
 
 
 def copy_of(
-    root:Path,  # The checkout
-    to:Path,    # Where the copy goes
+    root: Path,  # The checkout
+    to: Path,  # Where the copy goes
 ):
-    'The committed files, and the same environment.'
-    subprocess.run(['git', 'clone', '-q', root, to], check=True)
-    (to/'.venv').mkdir(); (to/'.venv'/'bin').symlink_to(Path(sys.executable).parent)
-    (to/'.venv'/'stamp').touch()
+    "The committed files, and the same environment."
+    subprocess.run(["git", "clone", "-q", root, to], check=True)
+    (to / ".venv").mkdir()
+    (to / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    (to / ".venv" / "stamp").touch()
+
 
 def timed(
-    command:list,  # Words
-    folder:Path,   # Where it runs
-):                 # Seconds, and the peak memory of the largest process, MB
-    'Run a command to its end.'
+    command: list,  # Words
+    folder: Path,  # Where it runs
+):  # Seconds, and the peak memory of the largest process, MB
+    "Run a command to its end."
     start = time.perf_counter()
-    child = subprocess.Popen(command, cwd=folder, env={**os.environ, 'PYTHONPATH': str(folder)}, stdout=sys.stderr)
+    child = subprocess.Popen(command, cwd=folder, env={**os.environ, "PYTHONPATH": str(folder)}, stdout=sys.stderr)
     _, status, used = os.wait4(child.pid, 0)
-    if status: sys.exit(f'{" ".join(command)} failed')
-    return time.perf_counter() - start, used.ru_maxrss / (2**20 if sys.platform == 'darwin' else 2**10)
+    if status:
+        sys.exit(f"{' '.join(command)} failed")
+    return time.perf_counter() - start, used.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
 
 def main():
     with TemporaryDirectory() as tmp:
-        folder = Path(tmp)/'copy'
+        folder = Path(tmp) / "copy"
         copy_of(ROOT, folder)
-        seconds, mb = timed(['make', 'repro'], folder)
-        idle = [timed(['dvc', 'repro', '-q'], folder) for _ in range(5)]
-        rows = [('make repro', seconds, mb), ('dvc repro, nothing to do', median(s for s, _ in idle), max(m for _, m in idle))]
-        rows += [(p.stem, *json.loads(p.read_text()).values()) for p in sorted((folder/'data'/'executed').glob('*.json'))]
-    table = pd.DataFrame(rows, columns=['what', 'seconds', 'peak_memory_mb']).round(1)
-    with whole_file(ROOT/'benchmarks'/'repro.csv') as to: table.to_csv(to, index=False)
+        seconds, mb = timed(["make", "repro"], folder)
+        idle = [timed(["dvc", "repro", "-q"], folder) for _ in range(5)]
+        rows = [
+            ("make repro", seconds, mb),
+            ("dvc repro, nothing to do", median(s for s, _ in idle), max(m for _, m in idle)),
+        ]
+        rows += [
+            (p.stem, *json.loads(p.read_text()).values()) for p in sorted((folder / "data" / "executed").glob("*.json"))
+        ]
+    table = pd.DataFrame(rows, columns=["what", "seconds", "peak_memory_mb"]).round(1)
+    with whole_file(ROOT / "benchmarks" / "repro.csv") as to:
+        table.to_csv(to, index=False)
     print(table.to_string(index=False))
 
 
-if __name__ == '__main__': main()
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,404 @@
+"Every claim can come out either way, at the numbers its rule names; what is computed exactly is computed again."
+
+import re
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ada_repro.core import ROOT, named_rng
+from ada_repro.evidence.claims import CLAIMS, METHODS, OTHERS, all_of, evidence_of, judge
+from ada_repro.evidence.intervals import FALLS, OPEN, STANDS, TOLERANCE
+from ada_repro.evidence.scores import CELLS
+
+CELL_COUNT = {"touching": 4, "near": 10, "far": 50}
+ARMS = [*METHODS, "baseline", "none", "random"]
+OVER_SEEDS = {"C2", "C5", "S2", "S6a", "S7"}
+ALL, ABOVE_PARENT = dict.fromkeys(METHODS, 1.0), dict.fromkeys([*METHODS, "none", "random"], 1.0)
+
+
+def times(x, those=ALL):
+    return {arm: x * v for arm, v in those.items()}
+
+
+def signs(t, column):
+    return 1 - 2 * (t[column] % 2)
+
+
+def made_up_scores(
+    seeds,
+    subjects,
+    noise,
+    whole={},
+    hidden={},
+    wobble_whole={},
+    wobble_hidden={},
+    TPR={},
+    PPV={},
+    wobble_TPR={},
+    drift={},
+    cost={},
+    **_,
+):
+    "All alike, but for what is told; a wobble is added for every other subject and taken away for the rest."
+    keys = list(product(ARMS, range(seeds), ("best", "last"), range(subjects), range(2), ("original", *CELLS)))
+    t = pd.DataFrame(keys, columns=["arm", "seed", "weights", "subject", "slice", "group"])
+
+    def of(table):
+        return t.arm.map(table).fillna(0)
+
+    original = t.group == "original"
+    t["DSC"] = (
+        80
+        + (of(whole) + of(wobble_whole) * signs(t, "subject")).where(
+            original, of(hidden) + of(wobble_hidden) * signs(t, "subject")
+        )
+        - t.group.map(cost).fillna(0)
+        + of(drift) * t.seed
+        + named_rng("claims", noise).normal(0, 1, len(t)) * noise
+    )
+    t["TPR"], t["PPV"] = 90 + of(TPR) + of(wobble_TPR) * signs(t, "subject"), 90 + of(PPV)
+    return t.assign(
+        cells=t.group.map(CELL_COUNT).fillna(1).astype(int), empty=0, HSD=1.0, HSD_rows=1.0, TNR=99.9, DSC_raters=np.nan
+    )
+
+
+def evidence(
+    seeds=4,
+    subjects=8,
+    noise=0.0,
+    first={},
+    wobble_first=0.0,
+    own_iou=0.2,
+    other_iou=0.2,
+    wobble_iou=0.0,
+    functional=1.0,
+    corner=0.3,
+    rho=0.7,
+    **told,
+):
+    "Evidence in which everything is alike, but for what is told."
+    history = pd.DataFrame(
+        [
+            (a, s, n, c, 70 + n + (first.get(a, 0) + (a == "gradcam") * wobble_first * (1 - 2 * (s % 2))) * (n == 2))
+            for a, s, (n, c) in product(ARMS, range(seeds), [(1, 0), (2, 1), (3, 1), (4, 2)])
+            if (a == "baseline") == (c == 0)
+        ],
+        columns=["arm", "seed", "epoch", "cycle", "DSC"],
+    )
+
+    def agree(s, a, b):
+        return (
+            1.0
+            if a == b
+            else own_iou + wobble_iou * (1 - 2 * (s % 2))
+            if "gradcam" in (a, b)
+            else other_iou
+            if "random" not in (a, b)
+            else 0.0
+        )
+
+    iou = pd.DataFrame(
+        [(s, a, b, agree(s, a, b)) for s, a, b in product(range(seeds), [*METHODS, "random"], [*METHODS, "random"])],
+        columns=["seed", "arm_a", "arm_b", "iou"],
+    )
+    look = pd.DataFrame(
+        [
+            (
+                s,
+                arm,
+                m,
+                what,
+                who,
+                rho if (m, arm, what) == ("guided_backprop", "baseline", "randomisation_rho") else 0.4,
+            )
+            for s, arm, m, what, who in product(
+                range(seeds), ("baseline", "none"), METHODS, ("randomisation_rho", "share_far"), "AB"
+            )
+        ],
+        columns=["seed", "arm", "method", "measure", "subject", "value"],
+    )
+    choices = pd.DataFrame(
+        [
+            (s, m, c, functional if c == "functional_relu" else 0.2, corner * (c == "sibling" and m == "gradcam"))
+            for s, m, c in product(range(seeds), METHODS, ("default", "sibling", "functional_relu"))
+        ],
+        columns=["seed", "method", "choice", "iou_vanilla", "corner"],
+    )
+    return evidence_of(
+        made_up_scores(seeds, subjects, noise, **told), history=history, iou=iou, look=look, sensitivity=choices
+    )
+
+
+def verdict(key, **told):
+    return CLAIMS[key][1](evidence(**told))["verdict"]
+
+
+# Both ways
+CASES = {
+    "C1": [
+        (STANDS, {}),
+        (FALLS, {"whole": {"gradcam": 3}}),
+        (FALLS, {"whole": {"vanilla": -3}}),
+        (OPEN, {"wobble_whole": {"vanilla": 5}}),
+    ],
+    "C2": [
+        (STANDS, {"first": {"gradcam": 3}}),
+        (FALLS, {}),
+        (FALLS, {"first": times(2, dict.fromkeys(OTHERS, 1))}),
+        (OPEN, {"wobble_first": 5}),
+    ],
+    "C3": [
+        (STANDS, {"hidden": {"gradcam": 2}}),
+        (FALLS, {}),
+        (FALLS, {"hidden": {"gradcam": 2, "vanilla": 4}}),
+        (OPEN, {"wobble_hidden": {"gradcam": 5}}),
+    ],
+    "C4": [
+        (STANDS, {"TPR": {"gradcam": 2}, "PPV": {"gradcam": -2}}),
+        (FALLS, {}),
+        (FALLS, {"TPR": {"gradcam": 2}, "PPV": {"gradcam": 2}}),
+        (FALLS, {"TPR": {"gradcam": 2}}),
+        (OPEN, {"wobble_TPR": {"gradcam": 5}, "PPV": {"gradcam": -2}}),
+    ],
+    "C5": [(STANDS, {"other_iou": 0.4}), (FALLS, {}), (FALLS, {"own_iou": 0.4}), (OPEN, {"wobble_iou": 0.19})],
+    "C6": [
+        (STANDS, {"hidden": times(2)}),
+        (FALLS, {}),
+        (FALLS, {"hidden": times(-2)}),
+        (FALLS, {"hidden": times(5, ABOVE_PARENT)}),
+        (OPEN, {"wobble_hidden": times(5)}),
+    ],
+    "C7": [
+        (STANDS, {}),
+        (STANDS, {"whole": times(3)}),
+        (FALLS, {"whole": times(-3)}),
+        (OPEN, {"wobble_whole": times(5)}),
+    ],
+    "S1": [(STANDS, {}), (FALLS, {"functional": 0.99})],
+    "S2": [(STANDS, {}), (FALLS, {"corner": 0.01}), (OPEN, {"seeds": 1})],
+    "S3": [
+        (STANDS, {"cost": {"touching": 14}}),
+        (FALLS, {"cost": {"touching": 14, "near": 5, "far": 5}}),
+        (OPEN, {"wobble_hidden": times(5)}),
+        (OPEN, {"hidden": times(2)}),
+    ],
+    "S4": [
+        (STANDS, {"hidden": times(3, ABOVE_PARENT)}),
+        (FALLS, {}),
+        (FALLS, {"hidden": dict(none=3, **times(5))}),
+        (FALLS, {"hidden": times(3)}),
+        (OPEN, {"wobble_hidden": {"none": 5}}),
+    ],
+    "S6a": [(STANDS, {}), (FALLS, {"rho": 0.3}), (OPEN, {"seeds": 1})],
+    "S6b": [
+        (STANDS, {}),
+        (STANDS, {"hidden": {"random": 2}}),
+        (FALLS, {"hidden": {"vanilla": 2}}),
+        (OPEN, {"wobble_hidden": {"vanilla": 5}}),
+    ],
+    "S7": [
+        (STANDS, {"drift": dict.fromkeys(ARMS, 1)}),
+        (FALLS, {}),
+        (OPEN, {"drift": {"none": 1}}),
+        (OPEN, {"seeds": 1, "drift": dict.fromkeys(ARMS, 1)}),
+    ],
+}
+
+
+def test_each_claim_can_stand_and_fall():
+    assert CASES.keys() == CLAIMS.keys() - {"S5"}  # which is arithmetic
+    assert all({STANDS, FALLS} <= {v for v, _ in cases} for cases in CASES.values())
+
+
+@pytest.mark.parametrize(
+    "key, expected, told", [(k, v, told) for k, cases in CASES.items() for v, told in cases], ids=str
+)
+def test_verdict(key, expected, told):
+    found = CLAIMS[key][1](evidence(noise=0.02, **told))
+    assert found["verdict"] == expected and found["why"].endswith(".")
+    if not np.isnan(found["low"]):
+        assert found["low"] <= found["value"] <= found["high"]
+
+
+def test_one_seed_tells_nothing_where_seeds_are_the_sample():
+    table = judge(evidence(seeds=1, noise=0.02), "one seed").set_index("claim")
+    assert (
+        set(table.index[table.low.isna()]) - {"S1", "S3"} == OVER_SEEDS and (table.verdict[[*OVER_SEEDS]] == OPEN).all()
+    )
+    assert table.verdict.S1 == STANDS  # exact in each network
+    assert set(table.verdict.drop([*OVER_SEEDS])) <= {STANDS, FALLS, OPEN}
+
+
+def test_one_subject_tells_nothing_where_subjects_are_the_sample():
+    table = judge(evidence(subjects=1, noise=0.02), "one subject").set_index("claim")
+    assert (table.verdict.drop([*OVER_SEEDS, "S1", "S5"]) == OPEN).all() and not (
+        table.verdict[[*OVER_SEEDS]] == OPEN
+    ).any()
+
+
+# The numbers of the rules
+def number(key):
+    return float((re.findall(r"\d+\.\d+", CLAIMS[key][0]["rule"]) or [{"S3": 0.5}.get(key, TOLERANCE)])[0])
+
+
+def at(key, told, end):
+    "What is told, made as large as puts the far end of the interval there."
+    unit = CLAIMS[key][1](evidence(**told(1.0)))
+    return told(end / max(abs(unit["low"]), abs(unit["high"])))
+
+
+WIDE = {  # what makes the interval wide about 0, and the verdict inside the tolerance
+    "C1": (lambda x: {"whole": {"vanilla": x / 10}, "wobble_whole": {"vanilla": x}}, STANDS),
+    "C2": (lambda x: {"wobble_first": x}, FALLS),
+    "C3": (lambda x: {"wobble_hidden": {"gradcam": x}}, FALLS),
+    "C4": (lambda x: {"wobble_TPR": {"gradcam": x}, "PPV": {"gradcam": -2}}, FALLS),
+    "C5": (lambda x: {"wobble_iou": x}, FALLS),
+    "C6": (lambda x: {"wobble_hidden": times(x)}, FALLS),
+    "S4": (lambda x: {"wobble_hidden": times(x, ABOVE_PARENT)}, FALLS),
+    "S6b": (lambda x: {"wobble_hidden": {"vanilla": x}}, STANDS),
+}
+
+
+@pytest.mark.parametrize("key", WIDE)
+def test_an_interval_decides_until_it_leaves_the_tolerance_of_the_rule(key):
+    told, inside = WIDE[key]
+    assert (
+        verdict(key, **at(key, told, 0.99 * number(key))) == inside
+        and verdict(key, **at(key, told, 1.01 * number(key))) == OPEN
+    )
+
+
+SHARP = {  # what puts the value there, and the verdicts just below and just above
+    "C1": (lambda x: {"whole": {"gradcam": x}}, STANDS, FALLS),
+    "C7": (lambda x: {"whole": times(-x)}, STANDS, FALLS),
+    "S2": (lambda x: {"corner": x}, FALLS, STANDS),
+    "S3": (lambda x: {"cost": {"touching": 40 / 3 / x}}, FALLS, STANDS),
+    "S6a": (lambda x: {"rho": x}, FALLS, STANDS),
+    "S7": (lambda x: {"drift": dict.fromkeys(ARMS, x / 3)}, FALLS, STANDS),
+}
+
+
+@pytest.mark.parametrize("key", SHARP)
+def test_the_verdict_turns_at_the_number_of_the_rule(key):
+    told, below, above = SHARP[key]
+    x = number(key)
+    assert verdict(key, **told(0.99 * x)) == below and verdict(key, **told(1.01 * x)) == above
+
+
+def test_numbers_of_the_paper_are_the_papers():
+    t3, t4 = (
+        pd.read_csv(ROOT / "figures" / "paper" / f"table{n}.csv").set_index("method").loc[[*METHODS]] for n in (3, 4)
+    )
+    assert number("S7") == round(t3.DSC.max() - t3.DSC.min(), 2)
+    whys = judge(evidence(), "x").set_index("claim").why
+    assert f"{number('S7')} apart" in whys.C1
+    rival = t4.DSC.drop("gradcam").idxmax()
+    assert f"the paper's is {rival}, {t4.DSC.gradcam - t4.DSC[rival]:.2f} behind" in whys.C3
+    more, less = (abs(t3[v].gradcam - t3[v].drop("gradcam").mean()) for v in ("TPR", "PPV"))
+    assert f"TPR {more:.1f} higher and PPV {less:.1f} lower" in whys.C4
+
+
+# The values
+@pytest.mark.parametrize("seed", range(4))
+def test_values_are_differences_of_means(seed):
+    rng = named_rng("values", seed)
+
+    def some():
+        return dict(zip(ARMS, rng.normal(0, 2, len(ARMS)), strict=True))
+
+    e = evidence(
+        noise=0.5,
+        whole=some(),
+        hidden=some(),
+        TPR=some(),
+        PPV=some(),
+        first=some(),
+        cost={"touching": 30, "near": 3, "far": 2},
+    )
+    best = e.scores[e.scores.weights == "best"]
+    whole, hidden = best[best.group == "original"], best[best.group != "original"]
+    w, tpr = ({a: whole[v][whole.arm == a].mean() for a in ARMS} for v in ("DSC", "TPR"))
+    h = {a: np.average(part.DSC, weights=part.cells) for a, part in hidden.groupby("arm")}
+
+    def mean(table, arms):
+        return np.mean([table[a] for a in arms])
+
+    after = {a: e.history.DSC[(e.history.arm == a) & (e.history.epoch == 2)].mean() for a in METHODS}
+    slow = {
+        "C1": max((w[a] - w[b] for a, b in combinations(METHODS, 2)), key=abs),
+        "C2": after["gradcam"] - mean(after, OTHERS),
+        "C3": min(h["gradcam"] - h[a] for a in OTHERS),
+        "C4": tpr["gradcam"] - mean(tpr, OTHERS),
+        "C6": mean(h, METHODS) - h["none"],
+        "C7": mean(w, METHODS) - w["baseline"],
+        "S4": h["none"] - h["baseline"],
+        "S6b": max(h[a] - h["random"] for a in METHODS),
+    }
+    table = judge(e, "x").set_index("claim").value
+    assert table[list(slow)].to_dict() == pytest.approx(slow)
+
+
+def test_the_share_of_counting_by_loop():
+    e = evidence(noise=0.5, cost={"touching": 20, "near": 1, "far": 1})
+    best = e.scores[(e.scores.weights == "best") & e.scores.arm.isin(METHODS)]
+    lost, counted = [], []
+    for _, part in best.groupby(["arm", "seed", "subject", "slice"]):
+        d = part.DSC[part.group == "original"].item()
+        copies = [(n, x) for n, x in zip(part.cells, part.DSC, strict=True) if n > 1]
+        lost.append(d - sum(n * x for n, x in copies) / 64)
+        hit, n = (
+            d / 100,
+            CELL_COUNT["touching"],
+        )  # DSC = 2 TP / (P + G), in units of (P + G) / 2: a cell takes 1/n of TP, and as much of P
+        counted.append(100 * (hit - hit * (1 - 1 / n) / (1 - hit / n / 2)) * n / 64)
+    found = CLAIMS["S3"][1](e)
+    assert (
+        found["value"] == pytest.approx(np.mean(counted) / np.mean(lost))
+        and found["low"] < found["value"] < found["high"]
+    )
+
+
+def chance(n, size, low, high):
+    "The mean IoU over every two corners: how often each overlap of two rows occurs, then rows by columns."
+    overlaps = [max(0, size - abs(a - b)) for a in range(low, high + 1) for b in range(low, high + 1)]
+    often = [overlaps.count(o) / len(overlaps) for o in range(size + 1)]
+    return sum(
+        p * q * (r * c) / (2 * size**2 - r * c) for (r, p), (c, q) in product(enumerate(often), enumerate(often))
+    )
+
+
+def test_iou_is_near_chance_by_enumeration():
+    found = CLAIMS["S5"][1](None)
+    assert (
+        found["value"] == found["low"] == found["high"] == pytest.approx(chance(200, 20, 0, 180))
+        and found["verdict"] == STANDS
+    )
+    a, b = np.zeros((2, 30, 30), bool)
+    a[:20, :20] = b[5:25, 5:25] = True
+    told = [chance(200, 20, 0, 180), chance(200, 20, 60, 120), (a & b).sum() / (a | b).sum()]
+    said = re.findall(r"\d\.\d+", CLAIMS["S5"][0]["rule"])
+    assert said == [f"{told[0]:.3f}", f"{told[1]:.3f}", f"{told[2]:.2f}"] and float(said[1]) == number("C5")
+
+
+# The table
+def test_the_table_tells_every_claim_once():
+    table = judge(evidence(noise=0.02), "made up")
+    assert sorted(table.claim) == table.claim.tolist() == sorted(CLAIMS) and (table.data == "made up").all()
+    for column in ("says", "measure", "rule", "why"):
+        assert table[column].str.len().gt(0).all() and not table[column].str.contains("[|\n]").any()
+    assert set(table.verdict) <= {STANDS, FALLS, OPEN} and table.says.is_unique
+    assert {k[:2] for k in CLAIMS} == {*(f"C{i}" for i in range(1, 8)), *(f"S{i}" for i in range(1, 8))}
+
+
+def test_only_the_best_epoch_is_judged():
+    e = evidence(noise=0.02)
+    worse = e.scores.assign(DSC=e.scores.DSC.where(e.scores.weights == "best", 0.0))
+    others = {"history": e.history, "iou": e.iou, "look": e.look, "sensitivity": e.sensitivity}
+    pd.testing.assert_frame_equal(judge(e, "x"), judge(evidence_of(worse, **others), "x"))
+
+
+def test_a_claim_of_parts():
+    for parts in product((STANDS, FALLS, OPEN), repeat=3):
+        assert all_of(parts) == next(v for v in (FALLS, OPEN, STANDS) if v in parts)

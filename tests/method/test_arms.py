@@ -1,0 +1,218 @@
+"Windows of methods and controls: permuted, least by brute force, and named."
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from ada_repro.core import DATA, ROOT, named_generator
+from ada_repro.data.phantom import phantom_slices
+from ada_repro.data.slices import Slices
+from ada_repro.method.arms import (
+    CONTROLS,
+    another,
+    arm_maps,
+    arm_windows,
+    check_arms,
+    is_control,
+    kept,
+    method_of,
+    unimportance,
+)
+from ada_repro.method.mask import choose_windows, touches
+from ada_repro.method.saliency import SALIENCY
+from ada_repro.method.unet import UNet
+from ada_repro.train.runs import home
+
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+PROFILES = [v for v in PARAMS.values() if isinstance(v, dict) and "study" in v]
+SIZE = 6
+methods = pytest.mark.parametrize("method", SALIENCY)
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return UNet(width=4)
+
+
+@pytest.fixture(scope="module")
+def data():
+    images, targets = phantom_slices(8, px=40, spacing_mm=1.0, seed=0)
+    return Slices(images, targets, pd.DataFrame({"slice": range(8)}))
+
+
+def windows(arm, model, data, *name, **options):
+    return arm_windows(arm, model, data, SIZE, named_generator("windows", *name), **options)
+
+
+def all_sums(maps):
+    "The sum of every window, by a loop."
+    n = maps.shape[1] - SIZE + 1
+    return {(r, c): maps[:, r : r + SIZE, c : c + SIZE].double().sum((1, 2)) for r in range(n) for c in range(n)}
+
+
+# Names
+def test_names_by_hand():
+    told = {
+        "none": None,
+        "random": None,
+        "shuffled": "gradcam",
+        "least": "gradcam",
+        "shuffled_vanilla": "vanilla",
+        "least_guided_gradcam": "guided_gradcam",
+        "gradcam": "gradcam",
+        "guided_backprop": "guided_backprop",
+        "signed_gradcam": "signed_gradcam",
+    }
+    assert {arm: method_of(arm) for arm in told} == told
+    assert [arm for arm in told if is_control(arm)] == [
+        "none",
+        "random",
+        "shuffled",
+        "least",
+        "shuffled_vanilla",
+        "least_guided_gradcam",
+    ]
+    for arm in told:
+        assert method_of(f"{arm}.told_else") == told[arm] and is_control(f"{arm}.told_else") == is_control(arm)
+
+
+@methods
+def test_each_method_has_its_controls(method):
+    arms = [method, f"shuffled_{method}", f"least_{method}"]
+    check_arms(arms)
+    assert list(map(method_of, arms)) == [method] * 3 and list(map(is_control, arms)) == [False, True, True]
+
+
+def test_every_arm_of_params_is_known():
+    arms = {a for p in PROFILES for a in p["study"]["arms"]} | {v["arm"] for v in PARAMS["variants"]}
+    check_arms(sorted(arms))
+    assert {method_of(a) for a in arms} <= {None, *SALIENCY} and all("." in v["arm"] for v in PARAMS["variants"])
+
+
+def test_variants_are_named_once_and_live_apart():
+    names = [v["arm"] for v in PARAMS["variants"]]
+    assert len(set(names)) == len(names) and {home(n) for n in names} == {DATA / "variants"}
+    assert {home(a) for p in PROFILES for a in p["study"]["arms"]} == {DATA}
+
+
+@pytest.mark.parametrize(
+    "bad", ["grdcam", "shuffled_grdcam", "least_none", "random_vanilla", "grdcam.forbid", "Gradcam", ""]
+)
+def test_unknown_names_are_refused_in_one_line(bad):
+    with pytest.raises(ValueError, match=f"No arm is called {bad!r}; known are vanilla") as e:
+        check_arms(["gradcam", bad])
+    assert "\n" not in str(e.value) and all(name in str(e.value) for name in (*SALIENCY, *CONTROLS))
+
+
+# Windows
+@pytest.mark.parametrize("n", [2, 3, 4, 17])
+def test_another_is_a_permutation_without_fixed_points(n):
+    orders = torch.stack([another(n, named_generator("another", i)) for i in range(200)])
+    assert (orders.sort(dim=1).values == torch.arange(n)).all() and (orders != torch.arange(n)).all()
+    assert all(set(orders[:, i].tolist()) == set(range(n)) - {i} for i in range(n))
+
+
+def test_unimportance_reverses_the_order_and_leaves_nothing_of_nothing():
+    maps = torch.rand(3, 20, 20, generator=named_generator("maps")).round(decimals=2)
+    maps[2] = 0
+    turned = unimportance(maps, named_generator("ties"))
+    for m, t in zip(maps[:2].flatten(1), turned[:2].flatten(1), strict=True):
+        assert (m[t.argsort()].diff() <= 0).all() and (t >= 0).all()
+    assert (turned[2] == 0).all()
+
+
+@methods
+def test_shuffled_windows_are_the_methods_own_of_other_images(model, data, method):
+    own, shuffled = (windows(arm, model, data) for arm in (method, f"shuffled_{method}"))
+    order = another(len(data), replay(method, model, data))
+    assert torch.equal(shuffled[0], own[0][order]) and torch.equal(shuffled[1], own[1][order])
+
+
+def replay(method, model, data):
+    "The generator where the windows of the method leave it."
+    generator = named_generator("windows")
+    arm_windows(method, model, data, SIZE, generator)
+    return generator
+
+
+@methods
+def test_least_windows_have_the_smallest_sum(model, data, method):
+    maps = arm_maps(method, model, data.images, data.consensus)
+    corners, flat = windows(f"least_{method}", model, data)
+    sums = all_sums(maps)
+    chosen = torch.stack([sums[tuple(at)][i] for i, at in enumerate(corners.tolist())])
+    lowest = torch.stack([*sums.values()]).amin(0)
+    equal = 2e-6 * SIZE**2 * maps.double().amax((1, 2))  # what breaks ties
+    assert (chosen - lowest <= equal)[~flat].all() and torch.equal(flat, maps.flatten(1).amax(1) == 0)
+
+
+@methods
+def test_methods_have_the_heaviest_window(model, data, method):
+    maps = arm_maps(method, model, data.images, data.consensus)
+    corners, flat = windows(method, model, data)
+    sums = all_sums(maps)
+    chosen = torch.stack([sums[tuple(at)][i] for i, at in enumerate(corners.tolist())])
+    torch.testing.assert_close(chosen[~flat], torch.stack([*sums.values()]).amax(0)[~flat])
+
+
+def test_equal_windows_are_drawn_at_random():
+    maps = torch.zeros(1, 12, 12)
+    maps[0, :, 5:7] = 1.0  # windows of 5 px left and right of the bar see nothing
+    least = {
+        tuple(choose_windows(unimportance(maps, named_generator("ties", i)), 5)[0][0].tolist()) for i in range(300)
+    }
+    assert {c for _, c in least} == {0, 7} and len(least) > 8
+
+
+@pytest.mark.parametrize("protect", ["keep", "forbid", "none"])
+def test_none_hides_nothing(model, data, protect):
+    corners, flat = windows("none", model, data, protect=protect)
+    assert kept(corners, SIZE, data.consensus, protect).all() and not flat.any()
+
+
+def test_a_named_control_is_the_plain_one(model, data):
+    for control in ("shuffled", "least"):
+        for a, b in zip(windows(control, model, data), windows(f"{control}_gradcam", model, data), strict=True):
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("arm", [*SALIENCY, *CONTROLS])
+def test_a_variant_looks_like_its_arm(model, data, arm):
+    for a, b in zip(windows(arm, model, data), windows(f"{arm}.told_else", model, data), strict=True):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("arm", [*SALIENCY, *CONTROLS, "shuffled_vanilla", "least_vanilla"])
+def test_the_generator_says_all(model, data, arm):
+    torch.rand(3)  # the global one may be anywhere
+    for a, b in zip(windows(arm, model, data, 1), windows(arm, model, data, 1), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_random_windows_differ_with_the_generator_and_look_nowhere(model, data):
+    a, b = (windows("random", model, data, i, flat="corner") for i in (1, 2))
+    assert not torch.equal(a[0], b[0]) and not a[1].any() and (a[0] >= 0).all() and (a[0] <= 40 - SIZE).all()
+    assert (arm_maps("random", model, data.images, data.consensus) == 0).all()
+
+
+@methods
+def test_maps_do_not_depend_on_the_batches(model, data, method):
+    whole, parts = (arm_maps(method, model, data.images, data.consensus, batch_size=n) for n in (8, 3))
+    torch.testing.assert_close(whole, parts, atol=1e-4 * whole.max().item(), rtol=1e-3)
+
+
+@pytest.mark.parametrize("arm", ["gradcam", "random", "least"])
+def test_what_is_kept_by_hand(model, data, arm):
+    for protect in ("keep", "forbid", "none"):
+        corners, _ = windows(arm, model, data, protect=protect)
+        mask = kept(corners, SIZE, data.consensus, protect)
+        for i, (r, c) in enumerate(corners.tolist()):
+            expected = torch.ones(40, 40, dtype=torch.bool)
+            expected[r : r + SIZE, c : c + SIZE] = False
+            if protect != "none":
+                expected |= data.consensus[i]
+            assert torch.equal(mask[i], expected)
+            if protect == "forbid":
+                assert not touches(data.consensus, SIZE)[i, r, c]

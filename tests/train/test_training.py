@@ -1,0 +1,233 @@
+"Algorithm 1: what every arm, every cycle and every interruption must keep."
+
+import pandas as pd
+import pytest
+import torch
+
+from ada_repro.data.phantom import phantom_slices
+from ada_repro.data.slices import Slices
+from ada_repro.method.arms import CONTROLS, check_arms
+from ada_repro.method.saliency import SALIENCY
+from ada_repro.train.runs import load_state, save_state
+from ada_repro.train.training import (
+    FILLS,
+    batch_of,
+    dice_loss,
+    mean_dice,
+    new_state,
+    predict,
+    slice_dice,
+    train,
+    train_epoch,
+    validate,
+)
+
+MODEL = {"width": 4, "dropout": 0.2, "bn_momentum": 0.4, "lr": 0.01, "seed": 0}
+HOW = {"seed": 0, "standard_epochs": 1, "cycles": 2, "ada_epochs": 2, "size": 6, "batch_size": 8}
+STILL = {
+    "rotation_deg": 0.0,
+    "shift": 0.0,
+    "scaling": 0.0,
+    "channel_shift": 0.0,
+    "elastic_alpha": 0.0,
+    "elastic_sigma": 4.0,
+    "elastic_p": 0.0,
+}
+
+
+def make_slices(n, split):
+    images, targets = phantom_slices(n, px=40, spacing_mm=1.0, seed=len(split))
+    table = pd.DataFrame(
+        {
+            "site": "1",
+            "subject": [f"{split}{i // 4}" for i in range(n)],
+            "slice": range(n),
+            "spacing_mm": 1.0,
+            "split": split,
+        }
+    )
+    return Slices(images, targets, table.assign(person=table.subject))
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_slices(16, "train"), make_slices(8, "val")
+
+
+def same(a, b):
+    return all(
+        torch.equal(x, y) for x, y in zip(a.model.state_dict().values(), b.model.state_dict().values(), strict=True)
+    )
+
+
+@pytest.mark.parametrize("arm", [*SALIENCY, *CONTROLS])
+def test_every_arm_runs_to_the_end(data, arm):
+    state = new_state(**MODEL)
+    history = pd.DataFrame(train(state, *data, arm=arm, **HOW))
+    assert history.epoch.tolist() == [1, 2, 3, 4, 5] and history.cycle.tolist() == [0, 1, 1, 2, 2]
+    assert history.loss.between(-1, 0).all() and history.DSC.between(0, 100).all()
+    assert len(state.windows) == 2 and all(corners.shape == (16, 2) for corners, _ in state.windows)
+    inside = ((state.windows[0][0] >= 0) & (state.windows[0][0] <= 34)).all()
+    assert inside == (arm != "none")
+
+
+def test_arms_part_only_in_their_windows(data):
+    none, random = (pd.DataFrame(train(new_state(**MODEL), *data, arm=a, **HOW)) for a in ("none", "random"))
+    assert none.loc[0].equals(random.loc[0]) and not none.loc[1:].equals(random.loc[1:])
+
+
+@pytest.mark.parametrize("stop", [1, 2, 3, 4])
+def test_continued_runs_end_with_the_same_bits(data, tmp_path, stop):
+    whole, part = new_state(**MODEL), new_state(**MODEL)
+    list(train(whole, *data, arm="vanilla", **HOW))
+    run = train(part, *data, arm="vanilla", **HOW)
+    for _ in range(stop):
+        next(run)
+    save_state(part, tmp_path / "state.pt")
+    again = load_state(new_state(**MODEL | {"seed": 9}), tmp_path / "state.pt")
+    torch.rand(3)  # the global generator may be anywhere
+    list(train(again, *data, arm="vanilla", **HOW))
+    assert same(again, whole) and again.history == whole.history
+    assert all(torch.equal(again.best[k], whole.best[k]) for k in whole.best)
+
+
+def test_best_weights_are_those_of_the_best_epoch(data):
+    state = new_state(**MODEL)
+    list(train(state, *data, arm="random", **HOW))
+    best = new_state(**MODEL)
+    best.model.load_state_dict(state.best)
+    assert mean_dice(predict(best.model, data[1].images), data[1].consensus) == max(r["DSC"] for r in state.history)
+
+
+def test_copies_double_the_steps_and_hide_the_window(data):
+    slices, n = data[0], 16
+    mask = torch.ones(n, 40, 40, dtype=torch.bool)
+    mask[:, 3:9, 5:11] = False
+    generator = torch.Generator().manual_seed(0)
+    x, target = batch_of(torch.arange(2 * n), slices, mask, generator, STILL, "originals")
+    torch.testing.assert_close(x[:n], slices.images, atol=1e-4, rtol=1e-4)
+    assert torch.equal(x[n:], slices.images * mask[:, None])
+    assert all(
+        (t == r).all((1, 2)).any() for t, r in zip(target[n:], slices.targets, strict=True)
+    )  # one rater's, and whole
+
+
+@pytest.mark.parametrize("fill", FILLS)
+def test_fills_change_the_hole_and_nothing_else(data, fill):
+    slices, n = data[0], 16
+    mask = torch.ones(n, 40, 40, dtype=torch.bool)
+    mask[:, 3:9, 5:11] = False
+    mask |= slices.consensus
+
+    def batch(fill):
+        return batch_of(torch.arange(2 * n), slices, mask, torch.Generator().manual_seed(0), STILL, "originals", fill)[
+            0
+        ]
+
+    x, originals, hole = batch(fill), slices.images, ~mask[:, None]
+    torch.testing.assert_close(x[:n], originals, atol=1e-4, rtol=1e-4)
+    assert torch.equal(x[n:][~hole], originals[~hole]) and hole.any()
+    if fill == "noise":
+        assert (
+            abs(x[n:][hole].mean()) < 0.2
+            and abs(x[n:][hole].std() - 1) < 0.2
+            and x[n:][hole].unique().numel() == hole.sum()
+        )
+        assert torch.equal(x, batch(fill))
+    else:
+        for image, one, at in zip(x[n:], originals, hole, strict=True):
+            assert (image[at] == {"mean": 0.0, "minimum": one.min()}[fill]).all()
+
+
+def test_halves_of_the_validation_make_up_its_mean():
+    slices = make_slices(14, "val")  # subjects of 4, 4, 4 and 2 slices: halves of 8 and 6
+    names = slices.table.subject.unique()
+    second = slices.table.subject.isin(names[1::2]).to_numpy(copy=True)
+    state = new_state(**MODEL)
+    history = pd.DataFrame(train(state, make_slices(8, "train"), slices, arm="gradcam", **HOW))
+    assert second.sum() == 6 and history[["DSC_a", "DSC_b"]].nunique().gt(1).all()
+    assert (8 * history.DSC_a + 6 * history.DSC_b).tolist() == pytest.approx((14 * history.DSC).tolist())
+    each = slice_dice(predict(state.model, slices.images), slices.consensus)
+    assert (history.DSC_a.iloc[-1], history.DSC_b.iloc[-1]) == pytest.approx(
+        (each[~second].mean().item(), each[second].mean().item())
+    )
+
+
+def test_one_subject_has_no_second_half():
+    record = validate(new_state(**MODEL), make_slices(4, "val"), 0.5, 0, -1.0)
+    assert record["DSC_a"] == record["DSC"] and record["DSC_b"] != record["DSC_b"]
+
+
+def test_slice_dice_by_loop():
+    pred, target = (torch.rand(5, 9, 9, generator=torch.Generator().manual_seed(i)) < 0.4 for i in (0, 1))
+    slow = [
+        200 * sum(bool(p and t) for p, t in zip(a.flatten(), b.flatten(), strict=True)) / (a.sum() + b.sum()).item()
+        for a, b in zip(pred, target, strict=True)
+    ]
+    assert slice_dice(pred, target).tolist() == pytest.approx(slow) and mean_dice(pred, target) == pytest.approx(
+        sum(slow) / 5
+    )
+
+
+def test_inputs_are_left_alone(data):
+    images, targets = data[0].images.clone(), data[0].targets.clone()
+    list(train(new_state(**MODEL), *data, arm="gradcam", **HOW))
+    assert torch.equal(images, data[0].images) and torch.equal(targets, data[0].targets)
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [
+        {"sign": "signed", "flat": "corner"},
+        {"protect": "forbid"},
+        {"protect": "none"},
+        {"explain": "pred"},
+        {"explain": "all"},
+        {"layer": "up.2.5"},
+        {"augment_copies": "both"},
+        {"augment_copies": "off"},
+        *({"fill": f} for f in FILLS),
+    ],
+    ids=str,
+)
+def test_every_open_choice_runs(data, choice):
+    assert (
+        len(list(train(new_state(**MODEL), *data, arm="gradcam", **HOW | {"cycles": 1, "ada_epochs": 1}, **choice)))
+        == 2
+    )
+
+
+def test_dice_loss_by_hand():
+    target = torch.tensor([[[[True, False], [False, False]]]])
+    logits = torch.tensor([[[[0.0, 0.0], [-100.0, -100.0]]]])  # p = 1/2, 1/2, 0, 0
+    assert dice_loss(logits, target, smooth=0.0).item() == pytest.approx(-2 * 0.5 / (1 + 1))
+
+
+def test_mean_dice_by_hand():
+    pred = torch.tensor([[[1, 1], [0, 0]], [[1, 0], [0, 0]]]).bool()
+    target = torch.tensor([[[1, 0], [0, 0]], [[1, 0], [0, 0]]]).bool()
+    assert mean_dice(pred, target) == pytest.approx((200 / 3 + 100) / 2)
+
+
+def test_an_exploded_loss_names_epoch_and_batch(data):
+    state = new_state(**MODEL)
+    with torch.no_grad():
+        state.model.head.bias.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="epoch 1, batch 0"):
+        train_epoch(state, data[0], None, 0, 8, STILL, "originals")
+
+
+def test_unknown_arms_are_refused_in_one_line():
+    with pytest.raises(ValueError, match="'grdcam'; known are vanilla"):
+        check_arms(["gradcam", "grdcam"])
+
+
+def test_a_crafted_checkpoint_runs_nothing(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "pwned"), "w"))
+
+    torch.save({"model": Evil()}, tmp_path / "state.pt")
+    with pytest.raises(Exception):
+        load_state(new_state(**MODEL), tmp_path / "state.pt")
+    assert not (tmp_path / "pwned").exists()
