@@ -256,7 +256,7 @@ def cut_slices(
         )
     weights = [
         sampling_matrix(n, c, mm, spacing_mm, crop_px)
-        for n, c, mm in zip(v.image.shape, centre, v.spacing_mm, strict=True)
+        for n, c, mm in zip(v.image.shape, centre, v.spacing_mm, strict=False)
     ]
     upright = lambda a: np.rot90(resample(np.moveaxis(a, -1, 0), *weights), axes=(-2, -1))
     images, targets = upright(v.image[..., keep]), np.stack([upright(m[..., keep]) for m in v.masks], 1) > 0.5

@@ -67,7 +67,7 @@ def arm_colors(
     "A colour for each arm, the same in all figures."
     new = [a for a in arm_order([*SALIENCY, *arms]) if a not in COLORS]
     free = sns.color_palette("husl", 12).as_hex()
-    return {a: c for a, c in [*COLORS.items(), *zip(new, free, strict=True)] if a in set(arms)}
+    return {a: c for a, c in [*COLORS.items(), *zip(new, free, strict=False)] if a in set(arms)}
 
 
 def figure_style():

@@ -121,7 +121,7 @@ def choose_windows(
     )
     parts = [
         heaviest_windows(s, size, None if t is None else ~touches(t, size), flat, generator)
-        for s, t in zip(saliency.split(8), targets, strict=True)
+        for s, t in zip(saliency.split(8), targets, strict=False)
     ]  # so many sums fit a processor's cache
     corners, is_flat = (torch.cat(p) for p in zip(*parts, strict=True))
     return corners, is_flat
