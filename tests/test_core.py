@@ -1,0 +1,130 @@
+"The checks of arguments: what they take, and the one line they say to the rest."
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from ada_repro.core import as_target, check_choice, check_number, check_tensor
+
+SIGNS = ("absolute", "signed")
+IMAGE = ("B", 1, "H", "W")
+
+
+def says(check, *args, **options):
+    "The one line a check says."
+    with pytest.raises(ValueError) as e:
+        check(*args, **options)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
+def test_choices():
+    assert check_choice("sign", "signed", SIGNS) == "signed"
+    assert check_choice("sign", np.str_("signed"), dict.fromkeys(SIGNS)) == "signed"
+    assert says(check_choice, "sign", "abs", SIGNS) == "sign must be one of 'absolute', 'signed', not 'abs'"
+    for bad in (None, 1, [], {}, "Signed", "", "signed "):
+        assert repr(bad) in says(check_choice, "sign", bad, SIGNS)
+
+
+@pytest.mark.parametrize("value", [1, 40, np.int64(20), np.uint8(20), np.array(20), torch.tensor(20)])
+def test_whole_numbers_of_every_kind_become_ints(value):
+    size = check_number("size", value, 1, 40, whole=True)
+    assert size == value and type(size) is int
+
+
+@pytest.mark.parametrize(
+    "bad", [0, 41, -1, 20.0, 20.5, "20", None, True, np.True_, torch.tensor(True), [20], np.ones(2)]
+)
+def test_what_is_no_whole_number_in_the_range(bad):
+    line = says(check_number, "size", bad, 1, 40, whole=True)
+    assert line.startswith("size must be a whole number") and line.endswith(f", not {bad!r}")
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.5, np.float32(0.5), torch.tensor(0.5), np.float64(1)])
+def test_numbers_come_back_as_they_were(value):
+    assert check_number("dropout", value, 0, 1) is value
+
+
+@pytest.mark.parametrize("bad", [-0.1, 1.1, float("nan"), float("inf"), -float("inf"), "0.5", None, False, 1j, [0.5]])
+def test_what_is_no_number_in_the_range(bad):
+    assert says(check_number, "dropout", bad, 0, 1).endswith(f", not {bad!r}")
+
+
+def test_ends():
+    for ends, taken in (("[]", {0, 1}), ("[)", {0}), ("(]", {1}), ("()", set())):
+        for value in (0, 1):
+            if value in taken:
+                check_number("threshold", value, 0, 1, ends=ends)
+            else:
+                line = says(check_number, "threshold", value, 0, 1, ends=ends)
+                assert line == f"threshold must be a number in {ends[0]}0, 1{ends[1]}, not {value}"
+    assert says(check_number, "rate", 0, 0, ends="(]") == "rate must be a number above 0, not 0"
+    assert says(check_number, "epochs", 0, 1, whole=True) == "epochs must be a whole number of at least 1, not 0"
+    assert says(check_number, "rate", 2, high=1) == "rate must be a number of at most 1, not 2"
+    assert says(check_number, "rate", 1, high=1, ends="[)") == "rate must be a number below 1, not 1"
+    assert check_number("rate", 10**30) == 10**30
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_tensors_of_floats(dtype):
+    x = torch.zeros(3, 1, 8, 16, dtype=dtype, requires_grad=True)
+    assert check_tensor("image", x, IMAGE) is x and check_tensor("image", x, (3, 1, 8, 16)) is x
+
+
+@pytest.mark.parametrize(
+    "bad, line",
+    [
+        (np.zeros((3, 1, 8, 8)), "image must be a torch tensor, not ndarray; torch.as_tensor(...) makes one"),
+        (None, "image must be a torch tensor, not NoneType; torch.as_tensor(...) makes one"),
+        (torch.zeros(3, 8, 8), "image must have the shape (B, 1, H, W), not (3, 8, 8)"),
+        (torch.zeros(3, 2, 8, 8), "image must have the shape (B, 1, H, W), not (3, 2, 8, 8)"),
+        (torch.zeros(()), "image must have the shape (B, 1, H, W), not ()"),
+        (
+            torch.zeros(3, 1, 8, 8, dtype=torch.uint8),
+            "image must hold floating point numbers, not torch.uint8; use .float()",
+        ),
+        (torch.full((1, 1, 1, 2), torch.nan), "image must be finite, but holds nan at (0, 0, 0, 0)"),
+        (torch.tensor([[[[0, -torch.inf]]]]), "image must be finite, but holds -inf at (0, 0, 0, 1)"),
+    ],
+)
+def test_what_is_no_image(bad, line):
+    assert says(check_tensor, "image", bad, IMAGE) == line
+
+
+@pytest.mark.parametrize("library", [np, torch])
+@pytest.mark.parametrize("dtype", ["bool", "uint8", "int64", "float16", "float32", "float64"])
+@pytest.mark.parametrize("shape", [(2, 3, 4), (2, 1, 3, 4)])
+def test_targets_of_every_type(library, dtype, shape):
+    target = library.zeros(shape, dtype=getattr(library, dtype))
+    target[1, ..., 2, 3] = 1
+    checked = as_target("target", target, (2, "H", "W"))
+    assert checked.shape == (2, 3, 4) and str(checked.dtype) in ("bool", "torch.bool")
+    assert checked[1, 2, 3] and checked.sum() == 1 and isinstance(checked, type(target))
+
+
+@pytest.mark.parametrize("library", [np, torch])
+@pytest.mark.parametrize("value", [0.5, 2, 255, -1, float("nan"), 1.0001])
+def test_what_is_neither_zero_nor_one_is_no_target(library, value):
+    target = library.zeros((1, 2, 2))
+    target[0, 1, 1] = value
+    line = says(as_target, "pred", target, ("B", "H", "W"))
+    assert line.startswith("pred must hold only zeros and ones, but holds ") and line.endswith("e.g. pred > 0.5")
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (1, 2, 3), (3, 2, 2), (1, 2, 2, 2), (1, 1, 1, 2, 2)])
+def test_targets_of_another_shape(shape):
+    line = says(as_target, "target", torch.zeros(shape, dtype=torch.bool), (1, 2, 2))
+    assert line.startswith("target must have the shape (1, 2, 2), not (")
+
+
+def test_what_is_no_array_is_no_target():
+    assert "not list" in says(as_target, "target", [[0, 1]], ("H", "W"))
+    assert "not NoneType" in says(as_target, "target", None, ("H", "W"))
+
+
+def test_the_core_does_not_import_torch():
+    code = "import sys, ada_repro.core as c; c.check_number('n', 1, 0, 2); assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
