@@ -4,6 +4,8 @@
 
 # %% auto #0
 __all__ = [
+    "WEIGHTS",
+    "CARD_PAGE",
     "one_text",
     "state_bytes",
     "save_state",
@@ -16,10 +18,18 @@ __all__ = [
     "run_key",
     "first_record",
     "fit",
+    "network",
     "load_model",
     "first_look",
     "parent_state",
     "write_arms",
+    "current_commit",
+    "original_rows",
+    "card_entry",
+    "card_page",
+    "write_weights",
+    "read_card",
+    "load_weights",
 ]
 
 # %% ../../nbs/3_train/03_runs.ipynb #c02n
@@ -28,20 +38,33 @@ import inspect
 import io
 import json
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core import DATA, ROOT, best_device, folder_hash, run_record, whole_file, whole_folder, write_json
+from ada_repro.core import (
+    DATA,
+    ROOT,
+    DataError,
+    best_device,
+    folder_hash,
+    run_record,
+    whole_file,
+    whole_folder,
+    write_json,
+)
+
 from ..data.slices import Slices, load_slices
-from ..method.arms import arm_maps, arm_windows, check_arms, kept, method_of
+from ..method.arms import arm_maps, arm_name, arm_windows, check_arms, kept, method_of
 from ..method.saliency import SALIENCY, saliency_map
 from ..method.unet import UNet
 from .training import State, cpu_weights, train
@@ -225,14 +248,22 @@ def fit(
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c08
+def network(
+    weights: dict,  # Tensors by name, as a run's file or the published one holds them
+    width: int,  # Channels at full resolution
+) -> nn.Module:  # float32, in eval mode, on the best device
+    "A network with these weights."
+    model = UNet(width)
+    model.load_state_dict(weights)
+    return model.to(best_device(), memory_format=torch.channels_last).eval()
+
+
 def load_model(
     path: Path,  # A safetensors file of a run
     width: int,  # Channels at full resolution
-) -> nn.Module:  # In eval mode, on the best device
+) -> nn.Module:  # float32, in eval mode, on the best device
     "The network with the weights of a finished run."
-    model = UNet(width)
-    model.load_state_dict(load_file(path))
-    return model.to(best_device(), memory_format=torch.channels_last).eval()
+    return network(load_file(path), width)
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c16
@@ -256,7 +287,7 @@ def parent_state(
     state: State,  # A new one of the same shape
     folder: Path,  # Folder of the baseline's run
 ) -> State:  # The same state, ready for the first cycle
-    "The state in which the baseline ended, its weights and Adam moments; the history and the best epoch of an arm are its own."
+    "The state in which the baseline ended: weights and Adam's moments. History and best epoch of an arm are its own."
     load_state(state, folder / "state.pt")
     state.history, state.best = [], {}
     return state
@@ -275,3 +306,139 @@ def write_arms(
             (to / f"{arm}.py").write_text(
                 "".join(map(inspect.getsource, (arm_windows, saliency_map, SALIENCY.get(method_of(arm), arm_maps))))
             )
+
+
+# %% ../../nbs/3_train/03_runs.ipynb #w02
+WEIGHTS = ROOT / "weights"
+
+
+def current_commit() -> str:  # 40 hexadecimal digits; 'unknown' outside a git checkout
+    "The commit of this checkout."
+    if not shutil.which("git"):
+        return "unknown"
+    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else "unknown"
+
+
+def original_rows(
+    scores: Path,  # Folder of the scores of a run
+) -> pd.DataFrame:  # A row per validation slice
+    "Scores of the untouched slices under the weights of the best epoch."
+    table = pd.read_csv(scores / "scores.csv")
+    return table[(table.weights == "best") & (table.group == "original")]
+
+
+# %% ../../nbs/3_train/03_runs.ipynb #w03
+def card_entry(
+    run: Path,  # Folder of the run
+    scores: Path,  # Folder of its scores
+    path: Path,  # Its published file
+) -> dict:  # file, sha256, epoch, DSC, code
+    "What the card says of one arm."
+    history = pd.read_csv(run / "history.csv")
+    return {
+        "file": path.name,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "epoch": int(history.epoch[history.DSC.argmax()]),
+        "DSC": round(original_rows(scores).DSC.mean(), 2),
+        "code": json.loads((run / "run.json").read_text())["code"],
+    }
+
+
+CARD_PAGE = """# Trained weights
+
+One small network for each arm, read with `ada_repro.train.runs.load_weights`, for example `load_weights("gradcam")`.
+
+| Arm | name | DSC | epoch | SHA-256 of the file |
+| --- | --- | ---: | ---: | --- |
+{rows}
+
+- Network: `UNet(width={width})`. The files hold float16; `load_weights` gives float32, in eval mode.
+- Data: {dataset} ({kind} scans) at {spacing_mm} mm, {crop_px} x {crop_px} pixels; slices `{slices_sha256}`.
+- Training: profile {profile}, seed {seed}, commit `{commit}`.
+- Epoch: the one with the highest validation DSC, the paper's rule: it is chosen on the slices it is reported on.
+- DSC (0-100): mean over {validation}, against the majority of the raters, before the weights were rounded to float16.
+- Limits: one training, on {kind} scans. Differences between arms tell nothing here. Not for use on patients.
+- Made by `dvc repro weights` in `data/weights`; `cp data/weights/* weights/` publishes them.
+"""
+
+
+def card_page(
+    card: dict,  # What `card.json` holds
+) -> str:  # Markdown
+    "The card for people."
+    rows = [
+        f"| {arm_name(arm)} | `{arm}` | {entry['DSC']:.2f} | {entry['epoch']} | `{entry['sha256']}` |"
+        for arm, entry in card["arms"].items()
+    ]
+    kind = "simulated" if card["simulated"] else "real"
+    return CARD_PAGE.format(**card, kind=kind, rows="\n".join(rows))
+
+
+# %% ../../nbs/3_train/03_runs.ipynb #w04
+def write_weights(
+    folder: Path,  # Folder to write: a file per arm, card.json, README.md
+    study: Path,  # Holds the study's `slices`, `runs` and `scores`
+    arms: list,  # Names
+    seed: int,  # Of the runs
+    profile: str,  # Name of the profile they were trained with
+    width: int,  # Channels of the network at full resolution
+    commit: str,  # Of the code they were trained with
+):
+    "Round the best weights of each arm to float16, and write the card."
+    report = json.loads((study / "slices" / "report.json").read_text())
+    with whole_folder(folder) as to:
+        entries = {}
+        for arm in arms:
+            run, scores = (study / kind / f"{arm}-{seed}" for kind in ("runs", "scores"))
+            weights = load_file(run / "best.safetensors")
+            rounded = {name: v.half() if v.is_floating_point() else v for name, v in weights.items()}
+            save_file(rounded, to / f"{arm}.safetensors")
+            entries[arm] = card_entry(run, scores, to / f"{arm}.safetensors")
+        seen = original_rows(scores)
+        card = {name: report[name] for name in ("dataset", "simulated", "spacing_mm", "crop_px")} | {
+            "slices_sha256": json.loads((run / "run.json").read_text())["data"],
+            "validation": f"{len(seen)} validation slices of {seen.subject.nunique()} subjects",
+            "profile": profile,
+            "seed": seed,
+            "commit": commit,
+            "width": width,
+            "arms": entries,
+        }
+        write_json(to / "card.json", card)
+        (to / "README.md").write_text(card_page(card))
+
+
+# %% ../../nbs/3_train/03_runs.ipynb #w06
+def read_card(
+    folder: Path,  # Written by `write_weights`
+    remedy: str,  # What to do where it cannot be read
+) -> dict:  # What `card.json` holds
+    "The card of published weights; `DataError` without one."
+    path = folder / "card.json"
+    if not path.is_file():
+        raise DataError(path, "is missing", remedy)
+    try:
+        return json.loads(path.read_text())
+    except ValueError:
+        raise DataError(path, "is not a card that can be read", remedy) from None
+
+
+def load_weights(
+    arm: str = "baseline",  # A name on the card
+    folder: Path = WEIGHTS,  # Written by `write_weights`
+) -> nn.Module:  # float32, in eval mode, on the best device
+    "The network with the published weights of an arm; `DataError` if they are missing or not what the card says."
+    remedy = (
+        f"Restore it with `git checkout -- {folder.name}`, or make it again: `dvc repro weights` writes data/weights"
+    )
+    card = read_card(folder, remedy)
+    if arm not in card["arms"]:
+        raise DataError(folder, f"holds no weights of an arm {arm!r}", f"Choose one of {', '.join(card['arms'])}")
+    path = folder / card["arms"][arm]["file"]
+    if not path.is_file():
+        raise DataError(path, "is missing", remedy)
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != card["arms"][arm]["sha256"]:
+        raise DataError(path, "is not the file its card describes (the SHA-256 differs)", remedy)
+    return network(safetensors.torch.load(content), card["width"])

@@ -120,7 +120,7 @@ def test_the_readmes_new_method_is_one_cell_and_one_name(finished, tmp_path):
     edit(folder, arm=("    - guided_gradcam\n", f"    - guided_gradcam\n    - {name}\n"))
     code, output = run(folder, "dvc", "repro")
     assert code == 0, output[-3000:]
-    assert stages_run(output) == sorted(["check", f"ada@{name}-0", f"robustness@{name}-0", "iou", "figures"])
+    assert stages_run(output) == sorted(["check", f"ada@{name}-0", f"robustness@{name}-0", "weights", "iou", "figures"])
     assert name in pd.read_csv(folder / "figures" / "phantom-smoke" / "table4.csv").arm.tolist()
     assert name in pd.read_csv(folder / "data" / "iou" / "iou.csv").arm_a.tolist()
 

@@ -1,5 +1,7 @@
 "Algorithm 1: what every arm, every cycle and every interruption must keep."
 
+import pickle
+
 import pandas as pd
 import pytest
 import torch
@@ -228,6 +230,6 @@ def test_a_crafted_checkpoint_runs_nothing(tmp_path):
             return (open, (str(tmp_path / "pwned"), "w"))
 
     torch.save({"model": Evil()}, tmp_path / "state.pt")
-    with pytest.raises(Exception):
+    with pytest.raises(pickle.UnpicklingError):
         load_state(new_state(**MODEL), tmp_path / "state.pt")
     assert not (tmp_path / "pwned").exists()
