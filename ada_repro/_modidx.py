@@ -209,8 +209,16 @@ d = {
                 "5_evidence/figures.html#arm_colors",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.arm_groups": (
+                "5_evidence/figures.html#arm_groups",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.best_method": (
                 "5_evidence/figures.html#best_method",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.choice_name": (
+                "5_evidence/figures.html#choice_name",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.context_slice": (
@@ -219,6 +227,34 @@ d = {
             ),
             "ada_repro.evidence.figures.figure_style": (
                 "5_evidence/figures.html#figure_style",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.first_epochs": (
+                "5_evidence/figures.html#first_epochs",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.from_parent": (
+                "5_evidence/figures.html#from_parent",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.look_rows": (
+                "5_evidence/figures.html#look_rows",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.mark_paper": (
+                "5_evidence/figures.html#mark_paper",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.name_lines": (
+                "5_evidence/figures.html#name_lines",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.over_runs": (
+                "5_evidence/figures.html#over_runs",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.plot_arms": (
+                "5_evidence/figures.html#plot_arms",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.plot_context": (
@@ -253,16 +289,48 @@ d = {
                 "5_evidence/figures.html#plot_sites",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.plot_spread": (
+                "5_evidence/figures.html#plot_spread",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.plot_stress": (
                 "5_evidence/figures.html#plot_stress",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.running_mean": (
+                "5_evidence/figures.html#running_mean",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.save_figure": (
                 "5_evidence/figures.html#save_figure",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.share_heights": (
+                "5_evidence/figures.html#share_heights",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.show_arm": (
+                "5_evidence/figures.html#show_arm",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.show_numbers": (
+                "5_evidence/figures.html#show_numbers",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.show_slice": (
                 "5_evidence/figures.html#show_slice",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.starts_with": (
+                "5_evidence/figures.html#starts_with",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.stress_name": (
+                "5_evidence/figures.html#stress_name",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.write_below": (
+                "5_evidence/figures.html#write_below",
                 "ada_repro/evidence/figures.py",
             ),
         },
@@ -325,7 +393,41 @@ d = {
         },
         "ada_repro.evidence.tables": {
             "ada_repro.evidence.tables.arm_table": ("5_evidence/tables.html#arm_table", "ada_repro/evidence/tables.py"),
+            "ada_repro.evidence.tables.beside_paper": (
+                "5_evidence/tables.html#beside_paper",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.best_epoch": (
+                "5_evidence/tables.html#best_epoch",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.chosen_elsewhere": (
+                "5_evidence/tables.html#chosen_elsewhere",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.claim_cells": (
+                "5_evidence/tables.html#claim_cells",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.compared": ("5_evidence/tables.html#compared", "ada_repro/evidence/tables.py"),
+            "ada_repro.evidence.tables.heading": ("5_evidence/tables.html#heading", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.held_out": ("5_evidence/tables.html#held_out", "ada_repro/evidence/tables.py"),
+            "ada_repro.evidence.tables.intervals_of": (
+                "5_evidence/tables.html#intervals_of",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.markdown_page": (
+                "5_evidence/tables.html#markdown_page",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.shown_cell": (
+                "5_evidence/tables.html#shown_cell",
+                "ada_repro/evidence/tables.py",
+            ),
+            "ada_repro.evidence.tables.shown_number": (
+                "5_evidence/tables.html#shown_number",
+                "ada_repro/evidence/tables.py",
+            ),
             "ada_repro.evidence.tables.table10": ("5_evidence/tables.html#table10", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table3": ("5_evidence/tables.html#table3", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table4": ("5_evidence/tables.html#table4", "ada_repro/evidence/tables.py"),
@@ -334,6 +436,10 @@ d = {
             "ada_repro.evidence.tables.table7": ("5_evidence/tables.html#table7", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table8": ("5_evidence/tables.html#table8", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table9": ("5_evidence/tables.html#table9", "ada_repro/evidence/tables.py"),
+            "ada_repro.evidence.tables.with_counting": (
+                "5_evidence/tables.html#with_counting",
+                "ada_repro/evidence/tables.py",
+            ),
             "ada_repro.evidence.tables.write_claims": (
                 "5_evidence/tables.html#write_claims",
                 "ada_repro/evidence/tables.py",
