@@ -143,8 +143,10 @@ d = {
                 "5_evidence/claims.html#ada_keeps_performance",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.ahead": ("5_evidence/claims.html#ahead", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.all_of": ("5_evidence/claims.html#all_of", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.claim": ("5_evidence/claims.html#claim", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.effect": ("5_evidence/claims.html#effect", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.evidence_of": (
                 "5_evidence/claims.html#evidence_of",
                 "ada_repro/evidence/claims.py",
@@ -173,22 +175,32 @@ d = {
                 "5_evidence/claims.html#guided_maps_ignore_the_weights",
                 "ada_repro/evidence/claims.py",
             ),
-            "ada_repro.evidence.claims.interval": ("5_evidence/claims.html#interval", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.iou_is_near_chance": (
                 "5_evidence/claims.html#iou_is_near_chance",
                 "ada_repro/evidence/claims.py",
             ),
             "ada_repro.evidence.claims.judge": ("5_evidence/claims.html#judge", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.lost_under_cells": (
+                "5_evidence/claims.html#lost_under_cells",
+                "ada_repro/evidence/claims.py",
+            ),
             "ada_repro.evidence.claims.methods_end_alike": (
                 "5_evidence/claims.html#methods_end_alike",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.negative": ("5_evidence/claims.html#negative", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.one_seed_is_noise": (
                 "5_evidence/claims.html#one_seed_is_noise",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.opposite": ("5_evidence/claims.html#opposite", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.random_windows_do_as_well": (
                 "5_evidence/claims.html#random_windows_do_as_well",
+                "ada_repro/evidence/claims.py",
+            ),
+            "ada_repro.evidence.claims.share_of": ("5_evidence/claims.html#share_of", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.shown_ends": (
+                "5_evidence/claims.html#shown_ends",
                 "ada_repro/evidence/claims.py",
             ),
             "ada_repro.evidence.claims.signed_maps_go_to_the_corner": (
@@ -203,6 +215,7 @@ d = {
                 "5_evidence/claims.html#table4_is_arithmetic",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.value_of": ("5_evidence/claims.html#value_of", "ada_repro/evidence/claims.py"),
         },
         "ada_repro.evidence.figures": {
             "ada_repro.evidence.figures.arm_colors": (

@@ -8,8 +8,13 @@ __all__ = [
     "OTHERS",
     "CLAIMS",
     "claim",
-    "interval",
+    "effect",
+    "ahead",
+    "negative",
+    "shown_ends",
     "all_of",
+    "opposite",
+    "value_of",
     "methods_end_alike",
     "gradcam_converges_fastest",
     "gradcam_is_most_robust",
@@ -19,14 +24,16 @@ __all__ = [
     "ada_keeps_performance",
     "functional_relus_undo_guidance",
     "signed_maps_go_to_the_corner",
+    "lost_under_cells",
+    "share_of",
     "table4_is_arithmetic",
     "steps_explain_the_gain",
     "iou_is_near_chance",
     "guided_maps_ignore_the_weights",
     "random_windows_do_as_well",
     "one_seed_is_noise",
-    "judge",
     "evidence_of",
+    "judge",
 ]
 
 # %% ../../nbs/5_evidence/05_claims.ipynb #c02
@@ -41,7 +48,6 @@ from ada_repro.evidence.intervals import (
     OPEN,
     STANDS,
     TOLERANCE,
-    bootstrap_interval,
     counting_null,
     gap,
     is_ahead,
@@ -50,11 +56,12 @@ from ada_repro.evidence.intervals import (
 )
 
 from ..measure.agreement import chance_iou, window_iou
-from .scores import CELLS, per_slice
+from .intervals import bootstrap_interval as interval
+from .scores import per_slice
 
 # %% ../../nbs/5_evidence/05_claims.ipynb #c04
 METHODS = ("vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam")  # the paper's
-OTHERS = tuple(m for m in METHODS if m != "gradcam")
+OTHERS = tuple(method for method in METHODS if method != "gradcam")
 CLAIMS = {}
 
 
@@ -65,29 +72,73 @@ def claim(
 ):
     "Register a function of the evidence that returns value, low, high, verdict, why; its docstring is the claim."
 
-    def register(f):
-        CLAIMS[key] = {"claim": key, "says": f.__doc__, "measure": measure, "rule": rule}, f
-        return f
+    def register(judge_it):
+        told = {"claim": key, "says": judge_it.__doc__, "measure": measure, "rule": rule}
+        CLAIMS[key] = told, judge_it
+        return judge_it
 
     return register
 
 
 # %% ../../nbs/5_evidence/05_claims.ipynb #c05
-def interval(
-    rows: pd.DataFrame,  # Of `gap`
+def effect(
+    rows: pd.DataFrame,  # A row per arm, seed, subject and slice
+    arms,  # Their mean
+    others,  # minus the mean of these
     value: str = "DSC",  # Column
 ) -> dict:  # value, low, high
-    "Mean with its interval over subjects and seeds."
-    ends = bootstrap_interval(rows, value, "value")
+    "How far some arms lie above others, with the interval over subjects and seeds."
+    ends = interval(gap(rows, arms, others, value), value, "value")
     return {"value": ends["value"], "low": ends["value_low"], "high": ends["value_high"]}
 
 
+def ahead(
+    ends: dict,  # value, low, high
+    tolerance: float = TOLERANCE,  # Differences up to here do not matter
+    least: float = 0.0,  # What has to be exceeded
+) -> str:
+    'Verdict on "the value is above the least".'
+    return is_ahead(ends["low"] - least, ends["high"] - least, tolerance)
+
+
+def negative(
+    ends: dict,  # value, low, high
+) -> dict:
+    "The same effect, taken the other way round."
+    return {"value": -ends["value"], "low": -ends["high"], "high": -ends["low"]}
+
+
+def shown_ends(
+    ends: dict,  # value, low, high
+) -> str:
+    "An interval in a sentence."
+    return f"[{ends['low']:.2f}, {ends['high']:.2f}]"
+
+
+# %% ../../nbs/5_evidence/05_claims.ipynb #c05v
 def all_of(
     verdicts,  # Of the parts of a claim
 ) -> str:
     "A claim with several parts stands when all do and falls when one does."
     verdicts = set(verdicts)
-    return FALLS if FALLS in verdicts else OPEN if OPEN in verdicts else STANDS
+    for verdict in (FALLS, OPEN):
+        if verdict in verdicts:
+            return verdict
+    return STANDS
+
+
+def opposite(
+    verdict: str,  # On a claim
+) -> str:  # On its contrary
+    "What stands where the contrary falls."
+    return {STANDS: FALLS, FALLS: STANDS, OPEN: OPEN}[verdict]
+
+
+def value_of(
+    entry: tuple,  # A name and its effect
+) -> float:
+    "What effects are sorted by."
+    return entry[1]["value"]
 
 
 # %% ../../nbs/5_evidence/05_claims.ipynb #c07
@@ -98,14 +149,15 @@ def all_of(
 )
 def methods_end_alike(e):
     "All methods end alike"
-    pairs = {pair: interval(gap(e.table3, *([m] for m in pair))) for pair in combinations(METHODS, 2)}
-    (a, b), worst = max(pairs.items(), key=lambda p: abs(p[1]["value"]))
-    return worst | {
-        "verdict": all_of(is_alike(p["low"], p["high"], TOLERANCE) for p in pairs.values()),
+    pairs = {(a, b): effect(e.table3, [a], [b]) for a, b in combinations(METHODS, 2)}
+    (a, b), largest = max(pairs.items(), key=lambda entry: abs(value_of(entry)))
+    return largest | {
+        "verdict": all_of(is_alike(pair["low"], pair["high"], TOLERANCE) for pair in pairs.values()),
         "why": f"The two farthest apart are {a} and {b}; the paper's are 0.27 apart.",
     }
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c07b
 @claim(
     "C2",
     "GradCam minus the mean of the other methods after the first ADA epoch [DSC]",
@@ -113,12 +165,14 @@ def methods_end_alike(e):
 )
 def gradcam_converges_fastest(e):
     "GradCam converges fastest"
-    first = e.history[(e.history.epoch == e.history[e.history.cycle == 1].epoch.min()) & (e.history.cycle == 1)]
-    table = first.pivot(index="seed", columns="arm", values="DSC")
-    ends = seed_interval(table.gradcam - table[list(OTHERS)].mean(axis=1))
+    cycle = e.history[e.history.cycle == 1]
+    first = cycle[cycle.epoch == cycle.epoch.min()].pivot(index="seed", columns="arm", values="DSC")
+    gradcam, others = first.gradcam, first[list(OTHERS)]
+    ends = seed_interval(gradcam - others.mean(axis=1))
     return ends | {
-        "verdict": is_ahead(ends["low"], ends["high"], TOLERANCE),
-        "why": f"GradCam is at {table.gradcam.mean():.1f}, the others at {table[list(OTHERS)].mean().mean():.1f}; the paper has above 80 against below 79.",
+        "verdict": ahead(ends),
+        "why": f"GradCam is at {gradcam.mean():.1f}, the others at {others.mean().mean():.1f}; "
+        "the paper has above 80 against below 79.",
     }
 
 
@@ -130,10 +184,10 @@ def gradcam_converges_fastest(e):
 )
 def gradcam_is_most_robust(e):
     "GradCam is the most robust"
-    gaps = {m: interval(gap(e.table4, ["gradcam"], [m])) for m in OTHERS}
-    rival, least = min(gaps.items(), key=lambda p: p[1]["value"])
-    return least | {
-        "verdict": all_of(is_ahead(g["low"], g["high"], TOLERANCE) for g in gaps.values()),
+    gaps = {method: effect(e.table4, ["gradcam"], [method]) for method in OTHERS}
+    rival, smallest = min(gaps.items(), key=value_of)
+    return smallest | {
+        "verdict": all_of(map(ahead, gaps.values())),
         "why": f"The strongest rival is {rival}; the paper's is guided_backprop, 0.12 behind GradCam.",
     }
 
@@ -145,11 +199,11 @@ def gradcam_is_most_robust(e):
 )
 def gradcam_has_higher_recall(e):
     "GradCam has higher recall and lower precision"
-    tpr, ppv = (interval(gap(e.table3, ["gradcam"], OTHERS, v), v) for v in ("TPR", "PPV"))
-    verdict = all_of([is_ahead(tpr["low"], tpr["high"], 1.0), is_ahead(-ppv["high"], -ppv["low"], 1.0)])
+    tpr = effect(e.table3, ["gradcam"], OTHERS, "TPR")
+    ppv = effect(e.table3, ["gradcam"], OTHERS, "PPV")
     return tpr | {
-        "verdict": verdict,
-        "why": f"PPV differs by {ppv['value']:.2f} [{ppv['low']:.2f}, {ppv['high']:.2f}]; the paper has TPR 2.0 higher and PPV 1.8 lower.",
+        "verdict": all_of([ahead(tpr, 1.0), ahead(negative(ppv), 1.0)]),
+        "why": f"PPV differs by {ppv['value']:.2f} {shown_ends(ppv)}; the paper has TPR 2.0 higher and PPV 1.8 lower.",
     }
 
 
@@ -162,33 +216,37 @@ def gradcam_has_higher_recall(e):
 def gradcam_looks_elsewhere(e):
     "GradCam occludes other regions than the rest"
     iou = e.iou[e.iou.arm_a.isin(METHODS) & e.iou.arm_b.isin(METHODS) & (e.iou.arm_a < e.iou.arm_b)]
-    own = (iou.arm_a == "gradcam") | (iou.arm_b == "gradcam")
-    with_it, without = (iou[s].groupby("seed").iou.mean() for s in (own, ~own))
-    ends = seed_interval(with_it - without)
+    has_gradcam = (iou.arm_a == "gradcam") | (iou.arm_b == "gradcam")
+    gradcam = iou[has_gradcam].groupby("seed").iou.mean()
+    others = iou[~has_gradcam].groupby("seed").iou.mean()
+    ends = seed_interval(gradcam - others)
     return ends | {
-        "verdict": is_ahead(-ends["high"], -ends["low"], 0.057),
-        "why": f"GradCam agrees with the others at {with_it.mean():.2f}, they with one another at {without.mean():.2f}.",
+        "verdict": ahead(negative(ends), 0.057),
+        "why": f"GradCam agrees with the others at {gradcam.mean():.2f}, they with one another at {others.mean():.2f}.",
     }
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c09a
 @claim("C6", "mean of the methods minus No hole, Table 4 [DSC]", "ahead; below 1.0 DSC it does not matter")
 def ada_improves_robustness(e):
     "ADA improves robustness"
-    ends, plain = interval(gap(e.table4, METHODS, ["none"])), interval(gap(e.table4, METHODS, ["baseline"]))
+    ends = effect(e.table4, METHODS, ["none"])
+    parent = effect(e.table4, METHODS, ["baseline"])
     return ends | {
-        "verdict": is_ahead(ends["low"], ends["high"], TOLERANCE),
-        "why": f"Over the parent the methods gain {plain['value']:.2f} [{plain['low']:.2f}, {plain['high']:.2f}]; No hole takes as many steps, so only the rest is ADA.",
+        "verdict": ahead(ends),
+        "why": f"Over the parent the methods gain {parent['value']:.2f} {shown_ends(parent)}; "
+        "No hole takes as many steps, so only the rest is ADA.",
     }
 
 
 @claim("C7", "mean of the methods minus the parent, Table 3 [DSC]", "not more than 1.0 DSC below")
 def ada_keeps_performance(e):
     "ADA keeps the original performance"
-    ends, none = interval(gap(e.table3, METHODS, ["baseline"])), interval(gap(e.table3, METHODS, ["none"]))
-    verdict = STANDS if ends["low"] > -TOLERANCE else FALLS if ends["high"] < -TOLERANCE else OPEN
+    ends = effect(e.table3, METHODS, ["baseline"])
+    none = effect(e.table3, METHODS, ["none"])
     return ends | {
-        "verdict": verdict,
-        "why": f"Against No hole, with as many steps, it is {none['value']:+.2f} [{none['low']:.2f}, {none['high']:.2f}].",
+        "verdict": ahead(ends, tolerance=0, least=-TOLERANCE),
+        "why": f"Against No hole, with as many steps, it is {none['value']:+.2f} {shown_ends(none)}.",
     }
 
 
@@ -197,56 +255,71 @@ def ada_keeps_performance(e):
 def functional_relus_undo_guidance(e):
     "With functional ReLUs guided backprop is vanilla backprop"
     iou = e.sensitivity[e.sensitivity.method == "guided_backprop"].set_index("choice").iou_vanilla
-    fake = iou["functional_relu"]
-    return seed_interval(np.atleast_1d(fake)) | {
-        "verdict": STANDS if np.all(fake == 1) else FALLS,
-        "why": f"With modules it is {np.mean(iou['default']):.2f}. Near-equal rows of the paper fit functional ReLUs; here a network that has them is refused.",
+    functional = np.atleast_1d(iou["functional_relu"])
+    return seed_interval(functional) | {
+        "verdict": STANDS if np.all(functional == 1) else FALLS,
+        "why": f"With modules it is {np.mean(iou['default']):.2f}. "
+        "Near-equal rows of the paper fit functional ReLUs; here a network that has them is refused.",
     }
 
 
 @claim("S2", "share of GradCam's windows at (0, 0), as the sibling reads it, minus as we do", "above 0.05")
 def signed_maps_go_to_the_corner(e):
     "Signed GradCam with the corner rule sends windows to the corner"
-    table = e.sensitivity[e.sensitivity.method == "gradcam"].pivot(
-        index="seed", columns="choice", values=["corner", "iou_vanilla"]
-    )
+    gradcam = e.sensitivity[e.sensitivity.method == "gradcam"]
+    table = gradcam.pivot(index="seed", columns="choice", values=["corner", "iou_vanilla"])
     ends = seed_interval(table.corner.sibling - table.corner.default)
+    ours, sibling = table.iou_vanilla.default.mean(), table.iou_vanilla.sibling.mean()
     return ends | {
-        "verdict": is_ahead(ends["low"] - 0.05, ends["high"] - 0.05, 0),
-        "why": f"Its IoU with vanilla goes from {table.iou_vanilla.default.mean():.2f} to {table.iou_vanilla.sibling.mean():.2f} by that reading alone.",
+        "verdict": ahead(ends, tolerance=0, least=0.05),
+        "why": f"Its IoU with vanilla goes from {ours:.2f} to {sibling:.2f} by that reading alone.",
     }
 
 
 # %% ../../nbs/5_evidence/05_claims.ipynb #c12
+def lost_under_cells(
+    scores: pd.DataFrame,  # All scores
+    hidden: pd.DataFrame,  # Scores under occlusion, measured or counted
+) -> dict:  # value, low, high [DSC]
+    "How far DSC falls from the untouched image to the mean over the copies."
+    whole = per_slice(scores, ["original"]).query("weights == 'best'").assign(arm="whole")
+    hidden = per_slice(hidden).query("weights == 'best'").assign(arm="hidden")
+    return effect(pd.concat([whole, hidden]), ["whole"], ["hidden"])
+
+
+def share_of(
+    part: dict,  # value, low, high
+    whole: dict,  # value, low, high
+) -> dict:  # value, low, high; NaN where the whole may be nothing
+    "A part as a share of an uncertain whole."
+    if not whole["low"] > 0:
+        return dict.fromkeys(("value", "low", "high"), np.nan)
+    shares = {"value": part["value"] / whole["value"], "low": part["value"] / whole["high"]}
+    return shares | {"high": part["value"] / whole["low"]}
+
+
 @claim("S3", "share of the lost DSC that counting the hidden grey matter explains, all methods", "more than half")
 def table4_is_arithmetic(e):
     "Table 4 is close to arithmetic"
     methods = e.scores[e.scores.arm.isin(METHODS)]
-    whole, hidden, counted = (
-        per_slice(s, g).query("weights == 'best'")
-        for s, g in ((methods, ["original"]), (methods, list(CELLS)), (counting_null(methods), list(CELLS)))
-    )
-    lost, count = (
-        interval(gap(pd.concat([whole.assign(arm="w"), h.assign(arm="h")]), ["w"], ["h"])) for h in (hidden, counted)
-    )
-    ends = {
-        k: count["value"] / lost[j] if lost["low"] > 0 else np.nan
-        for k, j in {"value": "value", "low": "high", "high": "low"}.items()
-    }  # no share of what may be nothing
+    lost, counted = (lost_under_cells(methods, hidden) for hidden in (methods, counting_null(methods)))
+    ends = share_of(counted, lost)
     return ends | {
-        "verdict": is_ahead(ends["low"] - 0.5, ends["high"] - 0.5, 0),
-        "why": f"A hidden cell costs {lost['value']:.2f} DSC, of which {count['value']:.2f} are the hidden pixels themselves.",
+        "verdict": ahead(ends, tolerance=0, least=0.5),
+        "why": f"A hidden cell costs {lost['value']:.2f} DSC, "
+        f"of which {counted['value']:.2f} are the hidden pixels themselves.",
     }
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c12b
 @claim("S4", "No hole minus the parent, Table 4 [DSC]", "ahead, and the methods not ahead of No hole")
 def steps_explain_the_gain(e):
     "The doubled steps alone explain what ADA gains"
-    ends, rest = interval(gap(e.table4, ["none"], ["baseline"])), interval(gap(e.table4, METHODS, ["none"]))
-    more = {STANDS: FALLS, FALLS: STANDS, OPEN: OPEN}[is_ahead(rest["low"], rest["high"], TOLERANCE)]
+    ends = effect(e.table4, ["none"], ["baseline"])
+    rest = effect(e.table4, METHODS, ["none"])
     return ends | {
-        "verdict": all_of([is_ahead(ends["low"], ends["high"], TOLERANCE), more]),
-        "why": f"The methods lie {rest['value']:+.2f} [{rest['low']:.2f}, {rest['high']:.2f}] from No hole.",
+        "verdict": all_of([ahead(ends), opposite(ahead(rest))]),
+        "why": f"The methods lie {rest['value']:+.2f} {shown_ends(rest)} from No hole.",
     }
 
 
@@ -258,11 +331,8 @@ def steps_explain_the_gain(e):
 )
 def iou_is_near_chance(e):
     "Low IoU is near chance, and a small shift costs much"
-    anywhere, central, shifted = (
-        chance_iou(200, 20),
-        chance_iou(200, 20, 60, 120),
-        float(window_iou([0, 0], [5, 5], 20)),
-    )
+    anywhere, central = chance_iou(200, 20), chance_iou(200, 20, 60, 120)
+    shifted = float(window_iou([0, 0], [5, 5], 20))
     found = np.allclose((anywhere, central, shifted), (0.008, 0.057, 0.39), atol=(0.0005, 0.0005, 0.005))
     return {
         "value": anywhere,
@@ -285,8 +355,8 @@ def guided_maps_ignore_the_weights(e):
     rho = part.groupby(["seed", "method"]).value.mean().unstack().reindex(columns=METHODS)
     ends = seed_interval(rho.guided_backprop)
     return ends | {
-        "verdict": is_ahead(ends["low"] - 0.5, ends["high"] - 0.5, 0),
-        "why": ", ".join(f"{m} {rho[m].mean():.2f}" for m in METHODS) + ".",
+        "verdict": ahead(ends, tolerance=0, least=0.5),
+        "why": ", ".join(f"{method} {rho[method].mean():.2f}" for method in METHODS) + ".",
     }
 
 
@@ -297,11 +367,10 @@ def guided_maps_ignore_the_weights(e):
 )
 def random_windows_do_as_well(e):
     "No method does better than a random window"
-    gaps = {m: interval(gap(e.table4, [m], ["random"])) for m in METHODS}
-    best, most = max(gaps.items(), key=lambda p: p[1]["value"])
-    verdicts = {is_ahead(g["low"], g["high"], TOLERANCE) for g in gaps.values()}
-    return most | {
-        "verdict": FALLS if STANDS in verdicts else OPEN if OPEN in verdicts else STANDS,
+    gaps = {method: effect(e.table4, [method], ["random"]) for method in METHODS}
+    best, largest = max(gaps.items(), key=value_of)
+    return largest | {
+        "verdict": all_of(opposite(ahead(ends)) for ends in gaps.values()),
         "why": f"The best is {best}.",
     }
 
@@ -315,29 +384,30 @@ def random_windows_do_as_well(e):
 def one_seed_is_noise(e):
     "The paper's differences lie below the noise of a seed"
     means = e.table3.groupby(["arm", "seed"]).DSC.mean().unstack().loc[[*METHODS, "none", "random"]]
+    seeds = means.shape[1]
     spread = means.max(axis=1) - means.min(axis=1)
-    ends = seed_interval(spread) if means.shape[1] > 1 else {"value": np.nan, "low": np.nan, "high": np.nan}
+    ends = seed_interval(spread) if seeds > 1 else dict.fromkeys(("value", "low", "high"), np.nan)
     return ends | {
-        "verdict": is_ahead(ends["low"] - 0.27, ends["high"] - 0.27, 0),
-        "why": f"With {means.shape[1]} seeds an arm spreads over {spread.min():.2f} to {spread.max():.2f} DSC (interval over {len(means)} arms).",
+        "verdict": ahead(ends, tolerance=0, least=0.27),
+        "why": f"With {seeds} seeds an arm spreads over {spread.min():.2f} to {spread.max():.2f} DSC "
+        f"(interval over {len(means)} arms).",
     }
 
 
 # %% ../../nbs/5_evidence/05_claims.ipynb #c17
-def judge(
-    e,  # Evidence: scores, table3 and table4 (best weights, a row per arm, seed, subject and slice), history, iou, look, sensitivity
-    data: str,  # What it was measured on
-) -> pd.DataFrame:  # A row per claim: claim, says, measure, rule, value, low, high, verdict, why, data
-    "Every claim, measured and judged."
-    return pd.DataFrame([told | f(e) | {"data": data} for told, f in CLAIMS.values()]).sort_values(
-        "claim", kind="stable", ignore_index=True
-    )
-
-
 def evidence_of(
     scores: pd.DataFrame,  # All scores
     **rest,  # history, iou, look, sensitivity
-) -> SimpleNamespace:
+) -> SimpleNamespace:  # scores, table3, table4 (best weights, a row per arm, seed, subject and slice), and the rest
     "What the claims are judged by."
     best = scores[scores.weights == "best"]
     return SimpleNamespace(scores=scores, table3=per_slice(best, ["original"]), table4=per_slice(best), **rest)
+
+
+def judge(
+    e: SimpleNamespace,  # Of `evidence_of`
+    data: str,  # What it was measured on
+) -> pd.DataFrame:  # A row per claim: claim, says, measure, rule, value, low, high, verdict, why, data
+    "Every claim, measured and judged."
+    rows = [told | judge_it(e) | {"data": data} for told, judge_it in CLAIMS.values()]
+    return pd.DataFrame(rows).sort_values("claim", kind="stable", ignore_index=True)

@@ -93,7 +93,7 @@ def arm_colors(
     "A colour for each arm, the same in all figures."
     new = [arm for arm in arm_order([*SALIENCY, *arms]) if arm not in COLORS]
     free = sns.color_palette("husl", 12).as_hex()
-    colors = COLORS | {arm: free[5 * i % 12] for i, arm in enumerate(new)}  # neighbours far apart
+    colors = COLORS | {arm: free[(3 + 5 * i) % 12] for i, arm in enumerate(new)}  # neighbours far apart
     return {arm: color for arm, color in colors.items() if arm in set(arms)}
 
 
@@ -299,6 +299,8 @@ def mark_paper(
         shape = {"above": "^", "below": "v"}[mark.bound]
         color = COLORS.get(mark.arms, ".4")
         ax.plot(mark.epoch, mark.DSC, shape, color=color, mec="black", mew=0.5, ms=6, label=f"paper: {mark.says}")
+    low, high = ax.get_ylim()
+    ax.set_ylim(low - 0.4 * (high - low), high)  # room for the words
     ax.legend(loc="lower right", fontsize=6.5, handlelength=1.2, edgecolor="none", framealpha=0.8)
 
 
@@ -339,7 +341,7 @@ def plot_convergence(
     arms = [arm for arm in arm_order(history.arm) if arm != "baseline"]
     ada = history[history.arm.isin(arms)] if arms else history
     start, stop = first_epochs(ada)
-    span = max(1, history.epoch.max() // 100)
+    span = max(1, history.epoch.max() // 40)
     lines = from_parent(history, start)
     smooth, near = running_mean(lines, span), lines[lines.epoch.between(start, stop)]
     groups, colors = arm_groups(arms), arm_colors(history.arm)
