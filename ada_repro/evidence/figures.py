@@ -239,19 +239,22 @@ LEADER = {"arrowstyle": "-", "lw": 0.5, "shrinkA": 1, "shrinkB": 1, "relpos": (0
 
 
 def name_lines(
-    ax,  # Where the lines are drawn
+    ax,  # Where the lines are drawn, its heights final
     ends: dict,  # arm -> its last epoch and value
     colors: dict,  # arm -> colour
 ):
     "The name of each line to the right of the axes, with a thin line that leads to it."
     order = sorted(ends, key=lambda arm: ends[arm][1])
-    middle = (len(order) - 1) / 2
     step = min(STEP, 1 / max(len(order) - 1, 1))
+    half = step * (len(order) - 1) / 2
+    low, high = ax.get_ylim()
+    heights = [(value - low) / (high - low) for _, value in ends.values()]
+    lowest = np.clip(np.mean(heights), half, 1 - half) - half
     for k, arm in enumerate(order):
         ax.annotate(
             arm_name(arm),
             ends[arm],
-            (1.09, 0.5 + step * (k - middle)),
+            (1.09, lowest + step * k),
             textcoords="axes fraction",
             va="center",
             size=7,
@@ -267,9 +270,9 @@ def plot_arms(
     lines: pd.DataFrame,  # A row per arm, seed and epoch
     arms: list,  # Which of them, in the order of their dashes
     colors: dict,  # arm -> colour
-    parent: bool = True,  # Whether the baseline is drawn, thin and black
-):
-    "A line, a band and a name for each arm."
+    parent: bool,  # Whether the baseline is drawn, thin and black
+) -> dict:  # arm -> its last epoch and value
+    "A line and a band for each arm."
     if parent:
         runs = over_runs(lines[lines.arm == "baseline"])
         ax.plot(runs["mean"], color=colors["baseline"], lw=1)
@@ -283,7 +286,7 @@ def plot_arms(
     ax.set_ylabel("validation DSC")
     ax.margins(x=0.02)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    name_lines(ax, ends, colors)
+    return ends
 
 
 # %% ../../nbs/5_evidence/04_figures.ipynb #c08d
@@ -346,15 +349,18 @@ def plot_convergence(
     smooth, near = running_mean(lines, span), lines[lines.epoch.between(start, stop)]
     groups, colors = arm_groups(arms), arm_colors(history.arm)
     fig, axes = plt.subplots(2 * len(groups), 1, figsize=(4.7, 3.3 * len(groups)), height_ratios=(4, 5) * len(groups))
+    ends = {}
     for (title, group), whole, closer in zip(groups.items(), axes[::2], axes[1::2], strict=True):
-        plot_arms(whole, smooth, group, colors, parent=bool(arms))
-        plot_arms(closer, near, group, colors, parent=False)
+        ends[whole] = plot_arms(whole, smooth, group, colors, parent=bool(arms))
+        ends[closer] = plot_arms(closer, near, group, colors, parent=False)
         whole.axvspan(start, stop, color=".93", lw=0, zorder=0)
         whole.set_title(f"{title}, all epochs" + (f", running mean of {span}" if span > 1 else ""), loc="left")
         closer.set_title(f"{title}, epochs {start} to {stop}", loc="left")
         if title == "Methods" and starts_with(paper, start):
             mark_paper(closer, paper)
     share_heights(axes, ada)
+    for ax in axes:
+        name_lines(ax, ends[ax], colors)
     axes[-1].set_xlabel("epoch")
     return fig
 
@@ -587,7 +593,7 @@ CAPTIONS = {  # the first lines below a figure
     ],
     "figure2": [
         "Line: mean over seeds; band: lowest to highest run. Black: the baseline, which all arms start from. "
-        "Grey: the epochs below."
+        "Grey: the epochs of the panel below."
     ],
     "figure3": ["The training slice with the median grey matter area, first cycle."],
     "figure4": ["Mean over training slices and seeds; chance: two windows thrown anywhere in the image."],
@@ -601,7 +607,8 @@ CAPTIONS = {  # the first lines below a figure
         "those within 2.5 mm of grey matter."
     ],
     "figure7": [
-        "Mean IoU of the windows with the default's, 1: the choice moves nothing; first cycle, mean over seeds."
+        "Mean IoU of the windows with the default's, 1: the choice moves nothing; first cycle, mean over seeds. "
+        "GM: grey matter; the sibling: an implementation of ADA for skin images by one of its authors."
     ],
 }
 
