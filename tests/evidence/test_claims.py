@@ -26,108 +26,75 @@ def signs(t, column):
     return 1 - 2 * (t[column] % 2)
 
 
-def made_up_scores(
-    seeds,
-    subjects,
-    noise,
-    whole={},
-    hidden={},
-    wobble_whole={},
-    wobble_hidden={},
-    TPR={},
-    PPV={},
-    wobble_TPR={},
-    drift={},
-    cost={},
-    **_,
-):
+def made_up_scores(seeds, subjects, noise, told):
     "All alike, but for what is told; a wobble is added for every other subject and taken away for the rest."
     keys = list(product(ARMS, range(seeds), ("best", "last"), range(subjects), range(2), ("original", *CELLS)))
     t = pd.DataFrame(keys, columns=["arm", "seed", "weights", "subject", "slice", "group"])
 
-    def of(table):
-        return t.arm.map(table).fillna(0)
+    def of(what):
+        return t.arm.map(told.get(what, {})).fillna(0)
 
-    original = t.group == "original"
-    t["DSC"] = (
-        80
-        + (of(whole) + of(wobble_whole) * signs(t, "subject")).where(
-            original, of(hidden) + of(wobble_hidden) * signs(t, "subject")
-        )
-        - t.group.map(cost).fillna(0)
-        + of(drift) * t.seed
-        + named_rng("claims", noise).normal(0, 1, len(t)) * noise
-    )
-    t["TPR"], t["PPV"] = 90 + of(TPR) + of(wobble_TPR) * signs(t, "subject"), 90 + of(PPV)
-    return t.assign(
-        cells=t.group.map(CELL_COUNT).fillna(1).astype(int), empty=0, HSD=1.0, HSD_rows=1.0, TNR=99.9, DSC_raters=np.nan
-    )
+    whole = of("whole") + of("wobble_whole") * signs(t, "subject")
+    hidden = of("hidden") + of("wobble_hidden") * signs(t, "subject")
+    cost = t.group.map(told.get("cost", {})).fillna(0)
+    random = named_rng("claims", noise).normal(0, 1, len(t)) * noise
+    t["DSC"] = 80 + whole.where(t.group == "original", hidden) - cost + of("drift") * t.seed + random
+    t["TPR"] = 90 + of("TPR") + of("wobble_TPR") * signs(t, "subject")
+    t["PPV"] = 90 + of("PPV")
+    cells = t.group.map(CELL_COUNT).fillna(1).astype(int)
+    return t.assign(cells=cells, empty=0, HSD=1.0, HSD_rows=1.0, TNR=99.9, DSC_raters=np.nan)
 
 
-def evidence(
-    seeds=4,
-    subjects=8,
-    noise=0.0,
-    first={},
-    wobble_first=0.0,
-    own_iou=0.2,
-    other_iou=0.2,
-    wobble_iou=0.0,
-    functional=1.0,
-    corner=0.3,
-    rho=0.7,
-    **told,
-):
+def made_up_history(seeds, first, wobble):
+    "All alike, but for the first epoch of ADA, the second of all."
+    epochs = [(1, 0), (2, 1), (3, 1), (4, 2)]
+    rows = [(a, s, n, c) for a, s, (n, c) in product(ARMS, range(seeds), epochs) if (a == "baseline") == (c == 0)]
+    t = pd.DataFrame(rows, columns=["arm", "seed", "epoch", "cycle"])
+    more = t.arm.map(first).fillna(0) + wobble * signs(t, "seed") * (t.arm == "gradcam")
+    return t.assign(DSC=70 + t.epoch + more.where(t.epoch == 2, 0))
+
+
+def made_up_iou(seeds, own, other, wobble):
+    "The methods agree alike, but for GradCam; nobody agrees with a random window."
+    arms = [*METHODS, "random"]
+    t = pd.DataFrame(product(range(seeds), arms, arms), columns=["seed", "arm_a", "arm_b"])
+    with_random = (t.arm_a == "random") | (t.arm_b == "random")
+    with_gradcam = (t.arm_a == "gradcam") | (t.arm_b == "gradcam")
+    iou = np.where(with_random, 0.0, other)
+    iou = np.where(with_gradcam, own + wobble * signs(t, "seed"), iou)
+    return t.assign(iou=np.where(t.arm_a == t.arm_b, 1.0, iou))
+
+
+def made_up_look(seeds, rho):
+    "All maps alike, but for the randomisation of guided backprop's."
+    arms, measures = ("baseline", "none"), ("randomisation_rho", "share_far")
+    t = pd.DataFrame(product(range(seeds), arms, METHODS, measures, "AB"))
+    t.columns = ["seed", "arm", "method", "measure", "subject"]
+    told = (t.arm == "baseline") & (t.method == "guided_backprop") & (t.measure == "randomisation_rho")
+    return t.assign(value=np.where(told, rho, 0.4))
+
+
+def made_up_windows(seeds, functional, corner):
+    "No choice moves anything, but for functional ReLUs and the sibling's reading of GradCam."
+    choices = ("default", "sibling", "functional_relu")
+    t = pd.DataFrame(product(range(seeds), METHODS, choices), columns=["seed", "method", "choice"])
+    sibling = (t.choice == "sibling") & (t.method == "gradcam")
+    return t.assign(iou_vanilla=np.where(t.choice == "functional_relu", functional, 0.2), corner=corner * sibling)
+
+
+USUAL = {"first": {}, "wobble_first": 0.0, "own_iou": 0.2, "other_iou": 0.2, "wobble_iou": 0.0}
+USUAL |= {"functional": 1.0, "corner": 0.3, "rho": 0.7}
+
+
+def evidence(seeds=4, subjects=8, noise=0.0, **told):
     "Evidence in which everything is alike, but for what is told."
-    history = pd.DataFrame(
-        [
-            (a, s, n, c, 70 + n + (first.get(a, 0) + (a == "gradcam") * wobble_first * (1 - 2 * (s % 2))) * (n == 2))
-            for a, s, (n, c) in product(ARMS, range(seeds), [(1, 0), (2, 1), (3, 1), (4, 2)])
-            if (a == "baseline") == (c == 0)
-        ],
-        columns=["arm", "seed", "epoch", "cycle", "DSC"],
-    )
-
-    def agree(s, a, b):
-        return (
-            1.0
-            if a == b
-            else own_iou + wobble_iou * (1 - 2 * (s % 2))
-            if "gradcam" in (a, b)
-            else other_iou
-            if "random" not in (a, b)
-            else 0.0
-        )
-
-    iou = pd.DataFrame(
-        [(s, a, b, agree(s, a, b)) for s, a, b in product(range(seeds), [*METHODS, "random"], [*METHODS, "random"])],
-        columns=["seed", "arm_a", "arm_b", "iou"],
-    )
-    look = pd.DataFrame(
-        [
-            (
-                s,
-                arm,
-                m,
-                what,
-                who,
-                rho if (m, arm, what) == ("guided_backprop", "baseline", "randomisation_rho") else 0.4,
-            )
-            for s, arm, m, what, who in product(
-                range(seeds), ("baseline", "none"), METHODS, ("randomisation_rho", "share_far"), "AB"
-            )
-        ],
-        columns=["seed", "arm", "method", "measure", "subject", "value"],
-    )
-    choices = pd.DataFrame(
-        [
-            (s, m, c, functional if c == "functional_relu" else 0.2, corner * (c == "sibling" and m == "gradcam"))
-            for s, m, c in product(range(seeds), METHODS, ("default", "sibling", "functional_relu"))
-        ],
-        columns=["seed", "method", "choice", "iou_vanilla", "corner"],
-    )
+    told = USUAL | told
     return evidence_of(
-        made_up_scores(seeds, subjects, noise, **told), history=history, iou=iou, look=look, sensitivity=choices
+        made_up_scores(seeds, subjects, noise, told),
+        history=made_up_history(seeds, told["first"], told["wobble_first"]),
+        iou=made_up_iou(seeds, told["own_iou"], told["other_iou"], told["wobble_iou"]),
+        look=made_up_look(seeds, told["rho"]),
+        sensitivity=made_up_windows(seeds, told["functional"], told["corner"]),
     )
 
 

@@ -1,4 +1,4 @@
-"""Figures: drawn from tables alone, the same bytes twice, an arm one colour; and both notebooks on a made-up tree of runs."""
+"Figures: drawn from tables alone, the same bytes twice, an arm one colour; and both notebooks on made-up runs."
 
 import json
 import shutil
@@ -10,22 +10,30 @@ import pandas as pd
 import papermill
 import pytest
 from matplotlib.colors import to_rgb
-from test_evidence import made_up_scores
+from test_scores import made_up_scores
 
 from ada_repro.core import ROOT
 from ada_repro.evidence.figures import (
+    CAPTIONS,
     arm_colors,
     best_method,
+    choice_name,
     context_slice,
     figure_style,
     plot_context,
     plot_convergence,
     plot_iou,
+    plot_look,
     plot_occlusion,
+    plot_sensitivity,
+    plot_stress,
     save_figure,
+    stress_name,
 )
 from ada_repro.evidence.tables import write_table
-from ada_repro.method.arms import NAMES, REFERENCES, arm_name
+from ada_repro.measure.sensitivity import CHOICES
+from ada_repro.measure.stress import STRESS
+from ada_repro.method.arms import NAMES, REFERENCES, arm_name, is_control
 from ada_repro.method.saliency import SALIENCY
 
 METHODS = list(SALIENCY)[:5]
@@ -41,13 +49,14 @@ def style():
 
 
 def history(arms, seeds=(0,), standard=6, cycles=2, epochs=3):
-    rng, rows = np.random.default_rng(0), []
+    "A row per arm, seed and epoch, with a random DSC."
+    rows = []
     for arm, seed in product(arms, seeds):
-        at = range(1, standard + 1) if arm == "baseline" else range(standard + 1, standard + 1 + cycles * epochs)
-        rows += [
-            (arm, seed, e, 0 if e <= standard else 1 + (e - standard - 1) // epochs, 0.3, 80 + rng.normal()) for e in at
-        ]
-    return pd.DataFrame(rows, columns=["arm", "seed", "epoch", "cycle", "loss", "DSC"])
+        ada = [(standard + i, 1 + (i - 1) // epochs) for i in range(1, 1 + cycles * epochs)]
+        mine = [(e, 0) for e in range(1, standard + 1)] if arm == "baseline" else ada
+        rows += [(arm, seed, epoch, cycle, 0.3) for epoch, cycle in mine]
+    table = pd.DataFrame(rows, columns=["arm", "seed", "epoch", "cycle", "loss"])
+    return table.assign(DSC=80 + np.random.default_rng(0).normal(size=len(table)))
 
 
 def example(arms):
@@ -105,21 +114,127 @@ def test_same_input_same_bytes(name, tmp_path):
     assert b"Made up." in (tmp_path / "a" / f"{name}.svg").read_bytes()
 
 
+PAPER = pd.read_csv(ROOT / "figures" / "paper" / "figure2.csv")
+VARIANTS = ["gradcam.forbid", "gradcam.bare", "none.again", "least"]
+
+
+def named(ax):
+    "The names beside the lines of a panel, from below."
+    return [text.get_text() for text in sorted(ax.texts, key=lambda text: text.xyann[1])]
+
+
 @pytest.mark.parametrize(
-    "arms", [["baseline"], ["baseline", "none"], ["baseline", *METHODS, "none", "random"], ["baseline", *MANY]]
+    "arms",
+    [["baseline"], ["baseline", "none"], ["baseline", *METHODS], ["baseline", *MANY], [*MANY, *VARIANTS, "baseline"]],
 )
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2), range(5)])
 def test_convergence_takes_any_arms_and_seeds(arms, seeds):
-    fig = plot_convergence(history(arms, seeds))
-    assert {t.get_text() for t in fig.legends[0].get_texts()} == {arm_name(a) for a in arms}
-    first = {c.get_xdata()[0] for c in fig.axes[1].lines if len(c.get_xdata())}
-    assert first == ({6} if len(arms) > 1 else {1}), "every arm leaves from the last epoch of the baseline"
+    axes = plot_convergence(history(arms, seeds), PAPER).axes
+    shown = [a for a in arms if a != "baseline"] or arms
+    groups = [[a for a in shown if is_control(a) == control] for control in (False, True)]
+    groups = [group for group in groups if group]
+    assert len(axes) == 2 * len(groups)
+    for group, whole, closer in zip(groups, axes[::2], axes[1::2], strict=True):
+        assert sorted(named(whole)) == sorted(named(closer)) == sorted(map(arm_name, group))
+        first = {line.get_xdata()[0] for line in closer.lines}
+        assert first == ({6} if len(arms) > 1 else {1}), "every arm leaves from the last epoch of the baseline"
+        assert len({line.get_color() for line in closer.lines}) == len(group), "and by its colour"
 
 
-def test_lines_are_means_over_seeds():
+@pytest.mark.parametrize("arms", [["baseline", *MANY], [*MANY, *VARIANTS, "baseline"]])
+def test_names_stand_in_the_order_of_the_ends_and_apart(arms):
+    fig = plot_convergence(history(arms, (0, 1)))
+    fig.draw_without_rendering()
+    for ax in fig.axes:
+        ends = {text.get_text(): text.xy[1] for text in ax.texts}
+        assert named(ax) == sorted(ends, key=ends.get)
+        at = np.array(sorted(text.xyann[1] for text in ax.texts))
+        assert at[0] >= -1e-9 and at[-1] <= 1 + 1e-9
+        apart = np.diff(at) * ax.get_window_extent().height / fig.dpi * 72  # points, of letters of 7 points
+        assert (apart > 6.5).all()
+
+
+def test_lines_are_means_over_seeds_and_bands_reach_over_all_runs():
     h = history(["baseline", "none"], (0, 1, 2))
-    line = next(c for c in plot_convergence(h).axes[1].lines if len(c.get_xdata()))
-    assert np.allclose(line.get_ydata()[1:], h[h.arm == "none"].groupby("epoch").DSC.mean())
+    ax = plot_convergence(h).axes[1]
+    dice = h[h.arm == "none"].groupby("epoch").DSC
+    assert np.allclose(ax.lines[0].get_ydata()[1:], dice.mean())
+    band = ax.collections[0].get_paths()[0].vertices
+    for epoch, low, high in zip(dice.min().index, dice.min(), dice.max(), strict=True):
+        at = band[band[:, 0] == epoch, 1]
+        assert at.min() == pytest.approx(low) and at.max() == pytest.approx(high)
+
+
+@pytest.mark.parametrize("standard, drawn", [(100, True), (40, False)])
+def test_the_papers_reading_is_drawn_at_the_papers_epochs_only(standard, drawn):
+    arms = ["baseline", "gradcam", "vanilla", "none"]
+    methods, controls = plot_convergence(history(arms, (0, 1), standard, 31, 30), PAPER).axes[1::2]
+    assert controls.get_legend() is None
+    if not drawn:
+        assert methods.get_legend() is None
+        return
+    assert [t.get_text() for t in methods.get_legend().get_texts()] == [f"paper: {says}" for says in PAPER.says]
+    marks = {(line.get_xdata()[0], line.get_ydata()[0]) for line in methods.lines if len(line.get_xdata()) == 1}
+    assert marks == {(101, 80), (101, 79)}
+    low, high = methods.get_ylim()
+    assert low < 79 and high > 80 and methods.get_xlim()[0] < 101 and methods.get_xlim()[1] > 123
+
+
+def test_names_for_people():
+    for name in [*map(stress_name, STRESS), *map(choice_name, CHOICES), *map(arm_name, [*MANY, *VARIANTS])]:
+        assert "_" not in name and name == name.strip()
+    assert stress_name("hole_2_5mm") == "hole 2.5 mm" and stress_name("noise_mild") == "noise, mild"
+    assert len(set(map(stress_name, STRESS))) == len(STRESS) and len(set(map(choice_name, CHOICES))) == len(CHOICES)
+
+
+def made_up_looks():
+    measures = ["share_inside", "share_far", "deletion", "deletion_random", "randomisation_rho"]
+    pairs = [("baseline", "vanilla"), ("baseline", "gradcam"), ("gradcam", "gradcam"), ("none", "vanilla")]
+    rows = [(a, m, i, what) for (a, m), i, what in product(pairs, range(4), measures)]
+    table = pd.DataFrame(rows, columns=["arm", "method", "slice", "measure"])
+    return table.assign(seed=0, subject="A", value=np.random.default_rng(0).random(len(table)))
+
+
+def made_up_stress():
+    rows = product(["baseline", *METHODS], range(2), "AB", range(2), ["original", *STRESS])
+    table = pd.DataFrame(rows, columns=["arm", "seed", "subject", "slice", "stress"])
+    return table.assign(DSC=np.random.default_rng(0).uniform(60, 95, len(table)))
+
+
+def made_up_choices():
+    table = pd.DataFrame(product(METHODS, CHOICES, range(2)), columns=["method", "choice", "seed"])
+    return table.assign(iou=np.random.default_rng(0).random(len(table)))
+
+
+OURS = {
+    "look": lambda: plot_look(made_up_looks()),
+    "stress": lambda: plot_stress(made_up_stress()),
+    "sensitivity": lambda: plot_sensitivity(made_up_choices()),
+}
+
+
+@pytest.mark.parametrize("name", [*FIGURES, *OURS])
+def test_no_variable_name_is_written_into_a_figure(name):
+    fig = (FIGURES | OURS)[name]()
+    fig.draw_without_rendering()
+    texts = [text.get_text() for text in fig.findobj(plt.Text)]
+    assert any(texts) and not [text for text in texts if "_" in text]
+
+
+def test_circles_and_squares_of_figure_5_are_the_means():
+    looks = made_up_looks()
+    left = plot_look(looks).axes[0]
+    of_arms = looks[(looks.measure == "share_inside") & (looks.arm != "baseline")]
+    shown = [x for line in left.lines for x in np.atleast_1d(line.get_xdata()) if line.get_marker() == "s"]
+    assert sorted(x for x in shown if np.isfinite(x)) == pytest.approx(sorted(of_arms.groupby("arm").value.mean()))
+
+
+def test_each_figure_has_its_caption(tmp_path):
+    assert list(CAPTIONS) == [f"figure{n}" for n in range(1, 8)]
+    for n, line in (("figure4", CAPTIONS["figure4"][0]), ("other", "Made up.")):
+        save_figure(FIGURES["iou"](), tmp_path, n, ["Made up."])
+        text = " ".join((tmp_path / f"{n}.svg").read_text().split())
+        assert line in text and "Made up." in text
 
 
 def test_an_arm_keeps_its_colour():
@@ -170,7 +285,7 @@ def test_table_pages(tmp_path):
 
 @pytest.fixture
 def tree(tmp_path):
-    "A project with the results of made-up runs: 2 validation and 3 training subjects, 7 arms and the baseline, 2 seeds."
+    "A project with results of made-up runs: 2 validation and 3 training subjects, 7 arms and the baseline, 2 seeds."
     arms, seeds, rng = [*METHODS, "none", "random"], [0, 1], np.random.default_rng(0)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     shutil.copytree(ROOT / "figures" / "paper", tmp_path / "figures" / "paper")

@@ -1,4 +1,4 @@
-"Tables 5 to 10 and the page of claims against loops over their rows."
+"Tables 5 to 10 against loops over their rows; the pages of all tables and of the claims."
 
 import json
 from itertools import product
@@ -8,14 +8,29 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_claims import evidence
-from test_evidence import made_up_scores
+from test_scores import PAPER, made_up_scores
 
 from ada_repro.core import DataError, named_rng
 from ada_repro.evidence.claims import CLAIMS, judge
 from ada_repro.evidence.figures import plot_lost
 from ada_repro.evidence.intervals import holm, sign_test
 from ada_repro.evidence.scores import CELLS, read_seeds, study_record
-from ada_repro.evidence.tables import table5, table6, table7, table8, table9, table10, write_claims, write_table
+from ada_repro.evidence.tables import (
+    CAPTIONS,
+    HEADS,
+    HEADS_OF,
+    held_out,
+    table3,
+    table4,
+    table5,
+    table6,
+    table7,
+    table8,
+    table9,
+    table10,
+    write_claims,
+    write_table,
+)
 from ada_repro.method.arms import arm_name
 
 KEYS = ["seed", "subject", "slice"]
@@ -46,10 +61,8 @@ def has_ends(table, name):
 
 # Table 5
 def test_table5_by_loop():
-    extra = [
-        made_up_scores().query("group == 'original'").assign(group=g, DSC=lambda t: t.DSC - k)
-        for k, g in ((3, "inside"), (7, "outside"))
-    ]
+    whole = made_up_scores().query("group == 'original'")
+    extra = [whole.assign(group=g, DSC=whole.DSC - k) for k, g in ((3, "inside"), (7, "outside"))]
     scores = pd.concat([made_up_scores(), *extra])
     table = table5(scores)
     assert table.arm.tolist() == ["vanilla", "gradcam", "baseline", "none", "random"]
@@ -193,59 +206,84 @@ def test_table10_by_loop(seed):
     table = table10(look).set_index("arm")
     assert table.index.tolist() == ["vanilla", "gradcam"]
     for method, row in table.iterrows():
-
-        def of(measure):
-            return np.array([value(look, k, "value", arm="baseline", method=method, measure=measure) for k in SLICES])
-
-        assert row.deletion_minus_random == pytest.approx(
-            np.nanmean(of("deletion") - of("deletion_random"))
-        ) and row.randomisation_rho == pytest.approx(np.nanmean(of("randomisation_rho")))
+        deletion, by_chance, rho = (
+            np.array([value(look, k, "value", arm="baseline", method=method, measure=measure) for k in SLICES])
+            for measure in ("deletion", "deletion_random", "randomisation_rho")
+        )
+        assert row.deletion_minus_random == pytest.approx(np.nanmean(deletion - by_chance))
+        assert row.randomisation_rho == pytest.approx(np.nanmean(rho))
     assert has_ends(table, "deletion_minus_random") and has_ends(table, "randomisation_rho")
 
 
 # Pages
-@pytest.mark.parametrize("n", range(6, 11))
-def test_each_table_becomes_a_page(tmp_path, n):
+def page_of(path):
+    "Heads, rows and the lines below of a markdown table."
+    lines = path.read_text().splitlines()
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    return cells[0], cells[2:], [line.strip() for line in lines if line and not line.startswith("|")]
+
+
+def made_up_tables():
+    scores = pd.concat([made_up_scores(), made_up_scores().query("group == 'original'").assign(group="context")])
     t3, more = made_up(ARMS, {}, "pages"), made_up([*ARMS, "gradcam.forbid"], {}, "pages")
-    table = {
-        6: lambda: table6(t3, t3),
-        7: lambda: table7(more, more, "gradcam"),
-        8: lambda: table8(made_up_stress()),
-        9: lambda: table9(made_up_look()),
-        10: lambda: table10(made_up_look()),
-    }[n]()
-    write_table(table, tmp_path, f"table{n}", ["Made up."])
-    pd.testing.assert_frame_equal(
-        pd.read_csv(tmp_path / f"table{n}.csv", keep_default_na=False), table.round(4), check_dtype=False
-    )
-    lines = (tmp_path / f"table{n}.md").read_text().splitlines()
-    assert len([l for l in lines if l.startswith("|")]) == len(table) + 2 and "Made up." in lines[-1]
+    halves = scores[["arm", "seed"]].drop_duplicates().assign(DSC_a=80.0, DSC_b=81.0)
+    return {
+        "table3": table3(scores, PAPER[3]).merge(held_out(halves), "left"),
+        "table4": table4(scores, PAPER[4]),
+        "table5": table5(scores),
+        "table6": table6(t3, t3),
+        "table7": table7(more, more, "gradcam"),
+        "table8": table8(made_up_stress()),
+        "table9": table9(made_up_look()),
+        "table10": table10(made_up_look()),
+    }
+
+
+TABLES = [f"table{n}" for n in range(3, 11)]
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_becomes_a_page(tmp_path, name):
+    table = made_up_tables()[name]
+    write_table(table, tmp_path, name, ["Made up."])
+    again = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""])
+    pd.testing.assert_frame_equal(again, table.round(4), check_dtype=False)
+    heads, rows, below = page_of(tmp_path / f"{name}.md")
+    assert below == [*CAPTIONS[name], "Made up."] and below[0].startswith(name.replace("table", "Table "))
+    assert {len(row) for row in rows} == {len(heads)} and len(rows) == len(table)
     text = [[arm_name(v) for v in row if isinstance(v, str)] for row in table.itertuples(index=False)]
-    assert [
-        [c.strip() for c in l.split("|")[1 : len(t) + 1]] for l, t in zip(lines[2:], text, strict=True)
-    ] == text and (n != 7 or lines[2].split("|")[3].strip() == "2")
+    assert [row[: len(names)] for row, names in zip(rows, text, strict=True)] == text
+    if name == "table7":
+        assert rows[0][2] == "2", "a count is no decimal number"
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_heads_are_words_and_tell_the_columns_apart(tmp_path, name):
+    write_table(made_up_tables()[name], tmp_path, name)
+    heads, _, below = page_of(tmp_path / f"{name}.md")
+    assert len(set(heads)) == len(heads) and not [h for h in heads if "_" in h or not h[0].isupper() and h[0] != "p"]
+    assert not [line for line in below if "_" in line]
+
+
+def test_every_head_and_caption_is_of_some_table():
+    tables = made_up_tables()
+    columns = {column for table in tables.values() for column in table}
+    assert set(HEADS) <= columns and set(HEADS_OF) <= set(tables) and list(CAPTIONS) == list(tables)
 
 
 def test_the_page_of_claims_has_a_row_per_claim(tmp_path):
     table = judge(evidence(noise=0.02, seeds=1), "made up")
     write_claims(table, tmp_path, ["First line.", "Second line."])
-    lines = (tmp_path / "claims.md").read_text().splitlines()
-    rows = [[c.strip() for c in l.split("|")[1:-1]] for l in lines if l.startswith("|")]
-    assert len({len(r) for r in rows}) == 1 and [r[0] for r in rows[2:]] == sorted(CLAIMS)
-    for row, r in zip(rows[2:], table.itertuples(), strict=True):
-        assert (
-            row[1:4] == [r.says, f"**{r.verdict}**", r.measure]
-            and row[5:] == [r.rule, r.why]
-            and float(row[4].split()[0]) == pytest.approx(r.value, abs=0.0051, nan_ok=True)
-        )
-        assert ("[" in row[4]) == (r.low < r.high)
-    assert [l.strip() for l in lines[-2:]] == ["First line.", "Second line."]
+    heads, rows, below = page_of(tmp_path / "claims.md")
+    assert {len(row) for row in rows} == {len(heads)} and [row[0] for row in rows] == sorted(CLAIMS)
+    assert below == ["First line.", "Second line."]
+    for (_, says, verdict, measure, shown, *rest), claim in zip(rows, table.itertuples(), strict=True):
+        assert [says, verdict, measure] == [claim.says, f"**{claim.verdict}**", claim.measure]
+        assert rest == [claim.rule, claim.why] and ("[" in shown) == (claim.low < claim.high)
+        assert float(shown.split()[0]) == pytest.approx(claim.value, abs=0.0051, nan_ok=True)
     again = pd.read_csv(tmp_path / "claims.csv")
-    assert (
-        again.claim.tolist() == table.claim.tolist()
-        and np.allclose(again.value, table.value.round(4), equal_nan=True)
-        and again.says.tolist() == table.says.tolist()
-    )
+    assert again.claim.tolist() == table.claim.tolist() and again.says.tolist() == table.says.tolist()
+    assert np.allclose(again.value, table.value.round(4), equal_nan=True)
 
 
 # What was read
