@@ -258,6 +258,10 @@ d = {
                 "5_evidence/figures.html#mark_paper",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.name_heights": (
+                "5_evidence/figures.html#name_heights",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.name_lines": (
                 "5_evidence/figures.html#name_lines",
                 "ada_repro/evidence/figures.py",

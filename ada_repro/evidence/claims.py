@@ -101,6 +101,7 @@ def ahead(
     return is_ahead(ends["low"] - least, ends["high"] - least, tolerance)
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c05n
 def negative(
     ends: dict,  # value, low, high
 ) -> dict:
@@ -192,6 +193,7 @@ def gradcam_is_most_robust(e):
     }
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c08b
 @claim(
     "C4",
     "GradCam minus the mean of the other methods, Table 3 [TPR]",
@@ -298,6 +300,7 @@ def share_of(
     return shares | {"high": part["value"] / whole["low"]}
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c12s
 @claim("S3", "share of the lost DSC that counting the hidden grey matter explains, all methods", "more than half")
 def table4_is_arithmetic(e):
     "Table 4 is close to arithmetic"
@@ -360,6 +363,7 @@ def guided_maps_ignore_the_weights(e):
     }
 
 
+# %% ../../nbs/5_evidence/05_claims.ipynb #c14b
 @claim(
     "S6b",
     "largest difference of a method to Random window, Table 4 [DSC]",

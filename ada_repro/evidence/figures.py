@@ -6,6 +6,7 @@
 __all__ = [
     "SAFE",
     "COLORS",
+    "FREE",
     "STYLE",
     "ORANGE",
     "DASHES",
@@ -26,6 +27,7 @@ __all__ = [
     "from_parent",
     "running_mean",
     "over_runs",
+    "name_heights",
     "name_lines",
     "plot_arms",
     "mark_paper",
@@ -85,15 +87,16 @@ COLORS = {
     "shuffled": "#661100",
     "least": "#117733",
 }
+FREE = ["#8e5bd6", "#17becf", "#e7298a", "#66a61e", "#3b5b8c", "#c49c00", "#b03060", "#5f9ea0"]  # for arms not listed
 
 
+# %% ../../nbs/5_evidence/04_figures.ipynb #c05c
 def arm_colors(
     arms,  # Names of arms
 ) -> dict:  # arm -> colour
     "A colour for each arm, the same in all figures."
     new = [arm for arm in arm_order([*SALIENCY, *arms]) if arm not in COLORS]
-    free = sns.color_palette("husl", 12).as_hex()
-    colors = COLORS | {arm: free[(3 + 5 * i) % 12] for i, arm in enumerate(new)}  # neighbours far apart
+    colors = COLORS | {arm: FREE[i % len(FREE)] for i, arm in enumerate(new)}
     return {arm: color for arm, color in colors.items() if arm in set(arms)}
 
 
@@ -238,6 +241,19 @@ STEP = 0.115  # of an axes' height, between two names at most
 LEADER = {"arrowstyle": "-", "lw": 0.5, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)}
 
 
+def name_heights(
+    values: list,  # Where the lines end
+    low: float,  # Lower end of the axes
+    high: float,  # Upper end
+) -> np.ndarray:  # A height per name, from below, as shares of the axes
+    "Evenly below one another, in the middle as high as the lines, and inside the axes."
+    step = min(STEP, 1 / max(len(values) - 1, 1))
+    half = step * (len(values) - 1) / 2
+    middle = (np.mean(values) - low) / (high - low)
+    return np.clip(middle, half, 1 - half) - half + step * np.arange(len(values))
+
+
+# %% ../../nbs/5_evidence/04_figures.ipynb #c08l
 def name_lines(
     ax,  # Where the lines are drawn, its heights final
     ends: dict,  # arm -> its last epoch and value
@@ -245,16 +261,12 @@ def name_lines(
 ):
     "The name of each line to the right of the axes, with a thin line that leads to it."
     order = sorted(ends, key=lambda arm: ends[arm][1])
-    step = min(STEP, 1 / max(len(order) - 1, 1))
-    half = step * (len(order) - 1) / 2
-    low, high = ax.get_ylim()
-    heights = [(value - low) / (high - low) for _, value in ends.values()]
-    lowest = np.clip(np.mean(heights), half, 1 - half) - half
-    for k, arm in enumerate(order):
+    heights = name_heights([value for _, value in ends.values()], *ax.get_ylim())
+    for arm, height in zip(order, heights, strict=True):
         ax.annotate(
             arm_name(arm),
             ends[arm],
-            (1.09, lowest + step * k),
+            (1.09, height),
             textcoords="axes fraction",
             va="center",
             size=7,
@@ -344,17 +356,15 @@ def plot_convergence(
     arms = [arm for arm in arm_order(history.arm) if arm != "baseline"]
     ada = history[history.arm.isin(arms)] if arms else history
     start, stop = first_epochs(ada)
-    span = max(1, history.epoch.max() // 40)
-    lines = from_parent(history, start)
+    span, lines = max(1, history.epoch.max() // 40), from_parent(history, start)
     smooth, near = running_mean(lines, span), lines[lines.epoch.between(start, stop)]
-    groups, colors = arm_groups(arms), arm_colors(history.arm)
+    groups, colors, ends = arm_groups(arms), arm_colors(history.arm), {}
     fig, axes = plt.subplots(2 * len(groups), 1, figsize=(4.7, 3.3 * len(groups)), height_ratios=(4, 5) * len(groups))
-    ends = {}
     for (title, group), whole, closer in zip(groups.items(), axes[::2], axes[1::2], strict=True):
         ends[whole] = plot_arms(whole, smooth, group, colors, parent=bool(arms))
         ends[closer] = plot_arms(closer, near, group, colors, parent=False)
         whole.axvspan(start, stop, color=".93", lw=0, zorder=0)
-        whole.set_title(f"{title}, all epochs" + (f", running mean of {span}" if span > 1 else ""), loc="left")
+        whole.set_title(f"{title}, {'all epochs' if span == 1 else f'running mean of {span} epochs'}", loc="left")
         closer.set_title(f"{title}, epochs {start} to {stop}", loc="left")
         if title == "Methods" and starts_with(paper, start):
             mark_paper(closer, paper)
@@ -534,6 +544,7 @@ def plot_lost(
     return fig
 
 
+# %% ../../nbs/5_evidence/04_figures.ipynb #h09b
 def plot_stress(
     table: pd.DataFrame,  # Of `evaluate_stress`, any number of runs
 ):  # Figure
