@@ -222,10 +222,11 @@ def from_parent(
 def running_mean(
     lines: pd.DataFrame,  # Of `from_parent`
     span: int,  # Epochs
-) -> pd.DataFrame:  # The same, each DSC the mean of the last `span` epochs of its run
-    "The history, smoothed."
+) -> pd.DataFrame:  # The same, each DSC of an arm the mean of the last `span` epochs of its run
+    "The history, smoothed but for the baseline's climb."
     runs = lines.groupby(["arm", "seed"]).DSC
-    return lines.assign(DSC=runs.transform(lambda dice: dice.rolling(span, 1).mean()))
+    smooth = runs.transform(lambda dice: dice.rolling(span, 1).mean())
+    return lines.assign(DSC=smooth.where(lines.arm != "baseline", lines.DSC))
 
 
 def over_runs(
@@ -368,7 +369,7 @@ def plot_convergence(
         closer.set_title(f"{title}, epochs {start} to {stop}", loc="left")
         if title == "Methods" and starts_with(paper, start):
             mark_paper(closer, paper)
-    share_heights(axes, ada)
+    share_heights(axes, ada, lines.DSC[lines.epoch == start])
     for ax in axes:
         name_lines(ax, ends[ax], colors)
     axes[-1].set_xlabel("epoch")
@@ -379,11 +380,13 @@ def plot_convergence(
 def share_heights(
     axes,  # Of `plot_convergence`: all epochs and first epochs by turns
     ada: pd.DataFrame,  # The history of the arms
+    parent: pd.Series,  # DSC where they start
 ):
-    "Panels of a kind reach from the same DSC to the same DSC; two thirds of the upper ones are for the arms."
-    low, high = ada.DSC.quantile([0.01, 1])
+    "Panels of a kind reach from the same DSC to the same DSC; in the upper ones the baseline's climb is cut off."
+    usual, high = ada.DSC.quantile([0.1, 1])
+    low = np.nanmin([parent.mean(), usual - (high - usual) / 2])
     for ax in axes[::2]:
-        ax.set_ylim(low - (high - low) / 2 - 0.5, high + 0.5)
+        ax.set_ylim(low - 0.5, high + 0.5)
     ends = np.array([ax.get_ylim() for ax in axes[1::2]])
     for ax in axes[1::2]:
         ax.set_ylim(ends.min(), ends.max())
