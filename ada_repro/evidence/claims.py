@@ -56,6 +56,7 @@ from ada_repro.evidence.intervals import (
 )
 
 from ..measure.agreement import chance_iou, window_iou
+from ..method.arms import arm_name
 from .intervals import bootstrap_interval as interval
 from .scores import per_slice
 
@@ -154,7 +155,7 @@ def methods_end_alike(e):
     (a, b), largest = max(pairs.items(), key=lambda entry: abs(value_of(entry)))
     return largest | {
         "verdict": all_of(is_alike(pair["low"], pair["high"], TOLERANCE) for pair in pairs.values()),
-        "why": f"The two farthest apart are {a} and {b}; the paper's are 0.27 apart.",
+        "why": f"The two farthest apart are {arm_name(a)} and {arm_name(b)}; the paper's are 0.27 apart.",
     }
 
 
@@ -189,7 +190,7 @@ def gradcam_is_most_robust(e):
     rival, smallest = min(gaps.items(), key=value_of)
     return smallest | {
         "verdict": all_of(map(ahead, gaps.values())),
-        "why": f"The strongest rival is {rival}; the paper's is guided_backprop, 0.12 behind GradCam.",
+        "why": f"The strongest rival is {arm_name(rival)}; the paper's is Guided backprop, 0.12 behind GradCam.",
     }
 
 
@@ -359,7 +360,7 @@ def guided_maps_ignore_the_weights(e):
     ends = seed_interval(rho.guided_backprop)
     return ends | {
         "verdict": ahead(ends, tolerance=0, least=0.5),
-        "why": ", ".join(f"{method} {rho[method].mean():.2f}" for method in METHODS) + ".",
+        "why": ", ".join(f"{arm_name(method)} {rho[method].mean():.2f}" for method in METHODS) + ".",
     }
 
 
@@ -375,7 +376,7 @@ def random_windows_do_as_well(e):
     best, largest = max(gaps.items(), key=value_of)
     return largest | {
         "verdict": all_of(opposite(ahead(ends)) for ends in gaps.values()),
-        "why": f"The best is {best}.",
+        "why": f"The best is {arm_name(best)}.",
     }
 
 
