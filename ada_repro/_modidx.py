@@ -307,7 +307,23 @@ d = {
             ),
         },
         "ada_repro.evidence.scores": {
+            "ada_repro.evidence.scores.copies_behind": (
+                "5_evidence/scores.html#copies_behind",
+                "ada_repro/evidence/scores.py",
+            ),
             "ada_repro.evidence.scores.dice_lost": ("5_evidence/scores.html#dice_lost", "ada_repro/evidence/scores.py"),
+            "ada_repro.evidence.scores.machine_line": (
+                "5_evidence/scores.html#machine_line",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.made_up_row": (
+                "5_evidence/scores.html#made_up_row",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.made_up_scores": (
+                "5_evidence/scores.html#made_up_scores",
+                "ada_repro/evidence/scores.py",
+            ),
             "ada_repro.evidence.scores.per_slice": ("5_evidence/scores.html#per_slice", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.provenance": (
                 "5_evidence/scores.html#provenance",
@@ -316,6 +332,11 @@ d = {
             "ada_repro.evidence.scores.read_arms": ("5_evidence/scores.html#read_arms", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.read_seeds": (
                 "5_evidence/scores.html#read_seeds",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.run_entry": ("5_evidence/scores.html#run_entry", "ada_repro/evidence/scores.py"),
+            "ada_repro.evidence.scores.run_records": (
+                "5_evidence/scores.html#run_records",
                 "ada_repro/evidence/scores.py",
             ),
             "ada_repro.evidence.scores.study_record": (
