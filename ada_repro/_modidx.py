@@ -346,6 +346,10 @@ d = {
                 "5_evidence/intervals.html#needed",
                 "ada_repro/evidence/intervals.py",
             ),
+            "ada_repro.evidence.intervals.p_alike": (
+                "5_evidence/intervals.html#p_alike",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.p_value": (
                 "5_evidence/intervals.html#p_value",
                 "ada_repro/evidence/intervals.py",

@@ -29,6 +29,7 @@ __all__ = [
     "crossed_interval",
     "interval",
     "p_value",
+    "p_alike",
     "holm",
     "holm_levels",
     "sign_test",
@@ -306,6 +307,17 @@ def p_value(
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(away > 0, away / np.sqrt(variances), 0)
     return (2 * stats.t.sf(ratio, df)).max(axis=0)[()]
+
+
+def p_alike(
+    values,  # (seeds, subjects), as for `crossed_interval`
+    tolerance: float,  # Differences up to here do not matter
+    weights=None,  # As for `crossed_interval`
+) -> float:  # p; NaN where there is no interval
+    "One minus the level of the widest interval that lies within the tolerance; 1 if the mean does not."
+    mean = weighted_mean(lay_flat(values, weights))
+    p = max(p_value(values, end, weights) for end in (-tolerance, tolerance))
+    return p if np.isnan(p) or abs(mean) < tolerance else 1.0
 
 
 def holm(

@@ -32,6 +32,7 @@ from ada_repro.evidence.intervals import (
     is_ahead,
     is_alike,
     needed,
+    p_alike,
     p_value,
     prediction_interval,
     seed_interval,
@@ -317,6 +318,18 @@ def test_coverage_in_short(size, layout, effects):
         assert means.std() == pytest.approx(simulation.known_deviation(case), rel=0.15)
 
 
+@pytest.mark.parametrize("folds", [[0, 1, 2, 2, 3], [0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 3, 3, 3, 3]], ids=str)
+@pytest.mark.parametrize("seed", [2, 5])
+def test_subjects_of_folds_are_covered(folds, seed):
+    "A subject is judged by the network of its seed and its fold."
+    rng, draws = named_rng("folds", seed, folds), 2000
+    networks = rng.normal(size=(draws, seed, max(folds) + 1))[:, :, folds]
+    subjects, rest = rng.normal(size=(draws, 1, len(folds))), rng.normal(size=(draws, seed, len(folds)))
+    for share in (0, 0.3, 1):
+        _, low, high = crossed_interval(networks + share * subjects + share * rest)
+        assert ((low <= 0) & (high >= 0)).mean() > 0.95
+
+
 def test_the_bootstrap_beside_it_equals_a_loop():
     values, weights = drawn_table("bootstrap", missing=3), named_rng("slices").integers(1, 9, (4, 6)).astype(float)
     weights[np.isnan(values)] = 0
@@ -444,6 +457,17 @@ def test_holm_by_definition(seed):
     p = named_rng("holm", seed).random(seed + 1) ** 2
     assert holm(p) == pytest.approx(naive_holm(p)) and (holm(p) >= p).all()
     assert holm(p[::-1]) == pytest.approx(holm(p)[::-1]) and (np.argsort(holm(p), kind="stable")[0] == np.argmin(p))
+
+
+@seeds
+def test_alike_stands_exactly_when_its_p_is_small(seed):
+    values = drawn_table("alike", seed)
+    weights = named_rng("alike weights", seed).integers(1, 9, values.shape)
+    for tolerance, level in product((0.5, 3.0, 9.0, 40.0), (0.5, 0.9, 0.95)):
+        stands = is_alike(*crossed_interval(values, level, weights)[1:], tolerance) == STANDS
+        assert stands == (p_alike(values, tolerance, weights) < 1 - level)
+    assert np.isnan(p_alike(values[:1], 40.0)) and p_alike(np.zeros((2, 2)), 1.0) == 0
+    assert p_alike(values + 100, 1.0) == 1
 
 
 @seeds
