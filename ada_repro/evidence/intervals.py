@@ -112,6 +112,7 @@ class Apart:
     residual_share: float  # Its factor in the variance of the mean
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i25
 def span(
     indicator: np.ndarray,  # (cells, levels), 1 where a cell is of a level
 ) -> np.ndarray:  # (cells, rank) orthonormal columns
@@ -140,6 +141,7 @@ class Flat:
     subjects: np.ndarray  # (cells, subjects), 1 where a cell is of a subject
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i27
 def lay_flat(
     values,  # (..., seeds, subjects), NaN where there is none
     weights=None,  # (seeds, subjects), what each cell counts in the mean; equal if absent
@@ -162,6 +164,7 @@ def lay_flat(
     return Flat(values[..., seed, subject], weights / weights.sum(), *levels)
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i28
 def weighted_mean(
     flat: Flat,  # Of `lay_flat`
 ) -> np.ndarray:  # (...); NaN where there is no value
@@ -172,6 +175,7 @@ def weighted_mean(
     return first[..., 0] + (flat.y - first) @ flat.weights
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i29
 def source_of(
     y: np.ndarray,  # (..., cells)
     weights: np.ndarray,  # (cells,)
@@ -186,6 +190,7 @@ def source_of(
     return Source(explained / rank, indicator.shape[1], copies, ((weights @ indicator) ** 2).sum())
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i30
 def take_apart(
     flat: Flat,  # Of `lay_flat`
 ) -> Apart:  # None where seeds, subjects and the rest cannot be told apart
@@ -245,6 +250,7 @@ def student_parts(
     return np.stack(variances), np.stack(np.broadcast_arrays(df_seeds, df_subjects, df_both))
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i31
 def parts_of(
     apart: Apart,  # Of `take_apart`
 ) -> tuple:  # As `student_parts`
@@ -265,6 +271,7 @@ def half_width(
     return (stats.t.ppf((1 + level) / 2, df) * np.sqrt(variances)).max(axis=0)
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i32
 def crossed_interval(
     values,  # (seeds, subjects), NaN where there is none; or a stack of such tables that lack the same cells
     level: float = 0.95,  # In (0, 1)
@@ -309,6 +316,7 @@ def p_value(
     return (2 * stats.t.sf(ratio, df)).max(axis=0)[()]
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i33
 def p_alike(
     values,  # (seeds, subjects), as for `crossed_interval`
     tolerance: float,  # Differences up to here do not matter
@@ -320,6 +328,7 @@ def p_alike(
     return p if np.isnan(p) or abs(mean) < tolerance else 1.0
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i34
 def holm(
     p,  # (n,) p-values
 ) -> np.ndarray:  # (n,) corrected
@@ -330,6 +339,7 @@ def holm(
     return np.minimum(rising, 1)[np.argsort(order)]
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i35
 def holm_levels(
     p,  # (n,) p-values of a family of comparisons
     level: float = 0.95,  # For the whole family, in (0, 1)
@@ -444,6 +454,7 @@ def expected_half_width(
     return half_width(*student_parts(alone, by_seed + by_subject + by_cell, (seeds, subjects)), level)
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i36
 def needed(
     parts: Components,  # Of a difference
     difference: float,  # To be told from zero, in the unit of the values
@@ -458,6 +469,7 @@ def needed(
     return int(enough[0]) if len(enough) else None
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #i37
 def what_it_takes(
     parts: Components,  # Of a difference
     differences=(

@@ -102,6 +102,7 @@ def made_up_row(
     return {"DSC": dice, **distances, "TPR": tpr, "TNR": 99.9, "PPV": ppv, "DSC_raters": level - 2}
 
 
+# %% ../../nbs/5_evidence/01_scores.ipynb #s03
 def made_up_scores(
     arms,  # Names
     seeds=(0,),  # Numbers
@@ -180,6 +181,7 @@ def machine_line(
     return f"Machine: {'; '.join(seen)}."
 
 
+# %% ../../nbs/5_evidence/01_scores.ipynb #s04
 def provenance(
     scores: pd.DataFrame,  # All scores
     folder,  # Folder with a subfolder `<arm>-<seed>`, each with its run.json
@@ -214,6 +216,7 @@ def run_entry(
     return entry if machine == same else entry | machine
 
 
+# %% ../../nbs/5_evidence/01_scores.ipynb #s05
 def study_record(
     runs,  # Folder with a subfolder per run
     slices,  # Folder of the prepared slices
