@@ -352,6 +352,19 @@ d = {
             ),
         },
         "ada_repro.evidence.intervals": {
+            "ada_repro.evidence.intervals.Apart": (
+                "5_evidence/intervals.html#apart",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.Components": (
+                "5_evidence/intervals.html#components",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.Flat": ("5_evidence/intervals.html#flat", "ada_repro/evidence/intervals.py"),
+            "ada_repro.evidence.intervals.Source": (
+                "5_evidence/intervals.html#source",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.against": (
                 "5_evidence/intervals.html#against",
                 "ada_repro/evidence/intervals.py",
@@ -364,22 +377,74 @@ d = {
                 "5_evidence/intervals.html#bootstrap_means",
                 "ada_repro/evidence/intervals.py",
             ),
+            "ada_repro.evidence.intervals.components": (
+                "5_evidence/intervals.html#components",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.counting_null": (
                 "5_evidence/intervals.html#counting_null",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.crossed_interval": (
+                "5_evidence/intervals.html#crossed_interval",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.crossed_table": (
+                "5_evidence/intervals.html#crossed_table",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.difference": (
                 "5_evidence/intervals.html#difference",
                 "ada_repro/evidence/intervals.py",
             ),
+            "ada_repro.evidence.intervals.expected_half_width": (
+                "5_evidence/intervals.html#expected_half_width",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.gap": ("5_evidence/intervals.html#gap", "ada_repro/evidence/intervals.py"),
+            "ada_repro.evidence.intervals.half_width": (
+                "5_evidence/intervals.html#half_width",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.holm": ("5_evidence/intervals.html#holm", "ada_repro/evidence/intervals.py"),
+            "ada_repro.evidence.intervals.holm_levels": (
+                "5_evidence/intervals.html#holm_levels",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.interval": (
+                "5_evidence/intervals.html#interval",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.is_ahead": (
                 "5_evidence/intervals.html#is_ahead",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.is_alike": (
                 "5_evidence/intervals.html#is_alike",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.lay_flat": (
+                "5_evidence/intervals.html#lay_flat",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.needed": (
+                "5_evidence/intervals.html#needed",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.p_alike": (
+                "5_evidence/intervals.html#p_alike",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.p_value": (
+                "5_evidence/intervals.html#p_value",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.parts_of": (
+                "5_evidence/intervals.html#parts_of",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.prediction_interval": (
+                "5_evidence/intervals.html#prediction_interval",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.seed_interval": (
@@ -390,9 +455,50 @@ d = {
                 "5_evidence/intervals.html#sign_test",
                 "ada_repro/evidence/intervals.py",
             ),
+            "ada_repro.evidence.intervals.source_of": (
+                "5_evidence/intervals.html#source_of",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.span": ("5_evidence/intervals.html#span", "ada_repro/evidence/intervals.py"),
+            "ada_repro.evidence.intervals.student_parts": (
+                "5_evidence/intervals.html#student_parts",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.take_apart": (
+                "5_evidence/intervals.html#take_apart",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.unexplained": (
+                "5_evidence/intervals.html#unexplained",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.weighted_mean": (
+                "5_evidence/intervals.html#weighted_mean",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.what_it_takes": (
+                "5_evidence/intervals.html#what_it_takes",
+                "ada_repro/evidence/intervals.py",
+            ),
         },
         "ada_repro.evidence.scores": {
+            "ada_repro.evidence.scores.copies_behind": (
+                "5_evidence/scores.html#copies_behind",
+                "ada_repro/evidence/scores.py",
+            ),
             "ada_repro.evidence.scores.dice_lost": ("5_evidence/scores.html#dice_lost", "ada_repro/evidence/scores.py"),
+            "ada_repro.evidence.scores.machine_line": (
+                "5_evidence/scores.html#machine_line",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.made_up_row": (
+                "5_evidence/scores.html#made_up_row",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.made_up_scores": (
+                "5_evidence/scores.html#made_up_scores",
+                "ada_repro/evidence/scores.py",
+            ),
             "ada_repro.evidence.scores.per_slice": ("5_evidence/scores.html#per_slice", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.provenance": (
                 "5_evidence/scores.html#provenance",
@@ -401,6 +507,11 @@ d = {
             "ada_repro.evidence.scores.read_arms": ("5_evidence/scores.html#read_arms", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.read_seeds": (
                 "5_evidence/scores.html#read_seeds",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.run_entry": ("5_evidence/scores.html#run_entry", "ada_repro/evidence/scores.py"),
+            "ada_repro.evidence.scores.run_records": (
+                "5_evidence/scores.html#run_records",
                 "ada_repro/evidence/scores.py",
             ),
             "ada_repro.evidence.scores.study_record": (

@@ -1,27 +1,45 @@
-"Differences, tests and verdicts against loops, enumeration and their definitions."
+"Differences, intervals, tests and verdicts against loops, enumeration, published numbers and drawn tables."
 
+import importlib.util
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from test_scores import made_up_scores
 
-from ada_repro.core import named_rng
+from ada_repro.core import ROOT, named_rng
 from ada_repro.evidence.intervals import (
+    DF_PER_LEVEL,
     FALLS,
     OPEN,
     STANDS,
     TOLERANCE,
+    Components,
     against,
-    bootstrap_interval,
+    bootstrap_means,
+    components,
+    counting_null,
+    crossed_interval,
+    crossed_table,
+    difference,
+    expected_half_width,
     gap,
     holm,
+    holm_levels,
+    interval,
     is_ahead,
     is_alike,
+    needed,
+    p_alike,
+    p_value,
+    prediction_interval,
     seed_interval,
     sign_test,
+    what_it_takes,
 )
+from ada_repro.evidence.scores import per_slice
 
 KEYS = ["seed", "subject", "slice"]
 seeds = pytest.mark.parametrize("seed", range(5))
@@ -43,14 +61,10 @@ def test_gap_by_loop(seed, arms, others):
     found = gap(rows, [*arms], [*others])
     assert list(found) == [*KEYS, "DSC"] and not found.duplicated(KEYS).any()
     found = found.set_index(KEYS).DSC.to_dict()
+    score = {(r.arm, r.seed, r.subject, r.slice): r.DSC for r in rows.itertuples()}
     for key in product(range(2), range(5), range(3)):
-
-        def value(arm):
-            got = [r.DSC for r in rows.itertuples() if r.arm == arm and (r.seed, r.subject, r.slice) == key]
-            return got[0] if got else np.nan
-
-        slow = np.mean([value(a) for a in arms]) - np.mean([value(a) for a in others])
-        assert found.get(key, np.nan) == pytest.approx(slow, nan_ok=True)
+        ours, theirs = ([score.get((arm, *key), np.nan) for arm in these] for these in (arms, others))
+        assert found.get(key, np.nan) == pytest.approx(np.mean(ours) - np.mean(theirs), nan_ok=True)
     assert ("e" in others) == all(np.isnan([*found.values()]))
 
 
@@ -67,6 +81,335 @@ def test_gap_averages_rows_of_one_slice():
         [("a", 0, "A", 0, 1.0), ("a", 0, "A", 0, 4.0), ("b", 0, "A", 0, 2.0)], columns=["arm", *KEYS, "DSC"]
     )
     assert gap(rows, ["a"], ["b"]).DSC.tolist() == [0.5]
+
+
+def test_difference_pairs_the_slices():
+    rows = per_slice(made_up_scores())
+    gain = difference(rows.sample(frac=1, random_state=0), rows[rows.arm == "none"])
+    assert (gain[gain.arm == "none"].DSC == 0).all()
+    for _, g in gain[gain.arm == "vanilla"].iterrows():
+        at = (
+            (rows.seed == g.seed)
+            & (rows.weights == g.weights)
+            & (rows.subject == g.subject)
+            & (rows.slice == g["slice"])
+        )
+        assert (
+            pytest.approx(rows[at & (rows.arm == "vanilla")].DSC.item() - rows[at & (rows.arm == "none")].DSC.item())
+            == g.DSC
+        )
+
+
+# The interval
+def drawn_table(*name, seeds=4, subjects=6, missing=0):
+    "Made-up differences, some cells empty."
+    rng = named_rng("table", *name)
+    table = rng.normal(2, 1, (seeds, 1)) + rng.normal(0, 2, subjects) + rng.normal(0, 0.7, (seeds, subjects))
+    table.flat[rng.permutation(table.size)[:missing]] = np.nan
+    return table
+
+
+def students(variances, df, level=0.95):
+    "Half of the widest of several of Student's intervals."
+    return max(stats.t.ppf((1 + level) / 2, nu) * v**0.5 for v, nu in zip(variances, df, strict=True))
+
+
+def test_a_table_worked_by_hand():
+    values = [[1, 2, 3], [3, 6, 9]]  # mean squares 24, 8 and 2
+    assert components(values) == Components(*map(pytest.approx, ((24 - 2) / 3, (8 - 2) / 2, 2)))
+    df = 0.4 * 2, 0.4 * 3
+    both = (4 + 4 / 3) ** 2 / (4**2 / df[0] + (4 / 3) ** 2 / df[1])
+    half = students((4, 4 / 3, 4 + 4 / 3 - 1 / 3), (*df, both))
+    assert crossed_interval(values) == pytest.approx((4, 4 - half, 4 + half))
+
+
+def test_the_judges_of_shrout_and_fleiss():
+    "Psychological Bulletin 86, 420 (1979): six targets, four judges, mean squares and agreement as published."
+    values = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]).T
+    found = components(values)
+    assert found.residual == pytest.approx(1.02, abs=0.005)
+    assert found.residual + 6 * found.seed == pytest.approx(32.49, abs=0.005)
+    assert found.residual + 4 * found.subject == pytest.approx(11.24, abs=0.005)
+    assert found.subject / (found.seed + found.subject + found.residual) == pytest.approx(0.29, abs=0.005)
+    variance = (32.49 + 11.24 - 1.02) / 24
+    both = (32.49 + 11.24) ** 2 / (32.49**2 / 1.6 + 11.24**2 / 2.4)
+    half = students((32.49 / 24, 11.24 / 24, variance), (1.6, 2.4, both))
+    assert crossed_interval(values)[1:] == pytest.approx((values.mean() - half, values.mean() + half), abs=0.01)
+
+
+@seeds
+@pytest.mark.parametrize("shape", [(2, 2), (2, 9), (5, 2), (5, 8), (10, 20)])
+def test_full_tables_by_the_textbook(seed, shape):
+    values = drawn_table("full", seed, seeds=shape[0], subjects=shape[1])
+    r, c = shape
+    rows, columns, mean = values.mean(1), values.mean(0), values.mean()
+    squares = (
+        c * sum((a - mean) ** 2 for a in rows) / (r - 1),
+        r * sum((b - mean) ** 2 for b in columns) / (c - 1),
+        sum((values[i, j] - rows[i] - columns[j] + mean) ** 2 for i, j in product(range(r), range(c)))
+        / ((r - 1) * (c - 1)),
+    )
+    v_a, v_b, v_e = (square / (r * c) for square in squares)
+    df = DF_PER_LEVEL * r, DF_PER_LEVEL * c
+    both = (v_a + v_b) ** 2 / (v_a**2 / df[0] + v_b**2 / df[1])
+    half = students((v_a, v_b, max(v_a + v_b - v_e, 0)), (*df, both), 0.9)
+    assert crossed_interval(values, 0.9) == pytest.approx((mean, mean - half, mean + half))
+
+
+def left_over(y, *indicators):
+    "The sum of squares that an additive model leaves."
+    model = np.hstack([np.ones((len(y), 1)), *indicators])
+    return ((y - model @ np.linalg.lstsq(model, y, rcond=None)[0]) ** 2).sum()
+
+
+@seeds
+@pytest.mark.parametrize("weighted", [False, True])
+def test_missing_cells_and_weights_by_least_squares(seed, weighted):
+    "Henderson's third method: the expected sum of squares of a component is that of its indicators."
+    values = drawn_table("missing", seed, missing=5)
+    weights = named_rng("weights", seed).integers(1, 9, values.shape) if weighted else np.ones(values.shape)
+    i, j = np.nonzero(~np.isnan(values))
+    y, w = values[i, j], weights[i, j] / weights[i, j].sum()
+    levels = [(at[:, None] == np.unique(at)).astype(float) for at in (i, j)]
+    n, (r, c) = len(y), [level.shape[1] for level in levels]
+    residual = left_over(y, *levels) / (n - r - c + 1)
+    alone, estimates, shares = [], [], []
+    for own, other, k in ((levels[0], levels[1], r), (levels[1], levels[0], c)):
+        square = (left_over(y, other) - left_over(y, other, own)) / (k - 1)
+        copies = sum(left_over(column, other) for column in own.T) / (k - 1)
+        shares.append(((w @ own) ** 2).sum())
+        alone.append(shares[-1] * square / copies)
+        estimates.append((square - residual) / copies)
+    both = shares[0] * estimates[0] + shares[1] * estimates[1] + (w**2).sum() * residual
+    df = DF_PER_LEVEL * r, DF_PER_LEVEL * c
+    df_both = sum(alone) ** 2 / (alone[0] ** 2 / df[0] + alone[1] ** 2 / df[1])
+    half, mean = students((*alone, max(both, 0)), (*df, df_both)), (w * y).sum()
+    assert crossed_interval(values, weights=weights) == pytest.approx((mean, mean - half, mean + half))
+    found = components(values)
+    assert (found.seed, found.subject, found.residual) == pytest.approx((*np.maximum(estimates, 0), residual))
+
+
+@seeds
+@pytest.mark.parametrize("missing", [0, 4])
+def test_what_an_interval_must_not_depend_on(seed, missing):
+    values = drawn_table("same", seed, missing=missing)
+    ends = np.array(crossed_interval(values))
+    rng = named_rng("order", seed)
+    shuffled = rng.permutation(rng.permutation(values, axis=0), axis=1)
+    empty = np.pad(values, ((1, 0), (0, 2)), constant_values=np.nan)
+    for other in (shuffled, values.T, empty):
+        assert crossed_interval(other) == pytest.approx(ends)
+    assert crossed_interval(7 + 3 * values) == pytest.approx(7 + 3 * ends)
+    assert crossed_interval(-values) == pytest.approx((-ends[0], -ends[2], -ends[1]))
+    assert crossed_interval(values, weights=np.full(values.shape, 3)) == pytest.approx(ends)
+    filled = np.nan_to_num(values, nan=1000.0)
+    assert crossed_interval(filled, weights=~np.isnan(values)) == pytest.approx(ends)
+    widths = [np.diff(crossed_interval(values, level)[1:])[0] for level in (0.5, 0.9, 0.95, 0.999)]
+    assert widths == sorted(widths) and p_value(values.T) == pytest.approx(p_value(values))
+
+
+def test_a_stack_is_as_good_as_its_tables():
+    stack = np.stack([drawn_table("stack", k) for k in range(7)])
+    stack[:, 1, 2] = np.nan
+    together, each = crossed_interval(stack), [crossed_interval(table) for table in stack]
+    assert np.allclose(np.transpose(together), each)
+    assert p_value(stack) == pytest.approx([p_value(table) for table in stack])
+
+
+def test_no_variance_is_a_point():
+    for shape in ((2, 2), (5, 8)):
+        assert crossed_interval(np.full(shape, 80.1)) == (80.1, 80.1, 80.1)
+        assert p_value(np.zeros(shape)) == 1 and p_value(np.full(shape, 80.1)) == 0
+    rows = made_up("pair")
+    pair = gap(rows, ["a"], ["a"])
+    assert set(interval(pair, "DSC").values()) == {0.0} and p_value(crossed_table(pair, "DSC")[0]) == 1
+
+
+FIVE = np.arange(5.0)
+NOTHING = {
+    "one seed": FIVE[None],
+    "one subject": FIVE[:, None],
+    "one subject with values": np.stack([FIVE, np.full(5, np.nan)]).T,
+    "nothing left to tell": np.array([[1, 2], [3, np.nan]]),
+    "two tables in one": np.array([[1, 2, np.nan, np.nan], [np.nan, np.nan, 3, 4]]),
+    "no value": np.full((3, 3), np.nan),
+    "no cell": np.empty((0, 0)),
+}
+
+
+@pytest.mark.parametrize("values", NOTHING.values(), ids=NOTHING)
+def test_where_there_is_nothing_to_say(values):
+    mean, low, high = crossed_interval(values)
+    assert np.isnan([low, high, p_value(values), components(values).seed]).all()
+    filled = values[~np.isnan(values)]
+    assert mean == pytest.approx(filled.mean() if filled.size else np.nan, nan_ok=True)
+    assert is_ahead(low, high, 1.0) == is_alike(low, high, 1.0) == OPEN
+
+
+@pytest.mark.parametrize(
+    "refused, why",
+    [
+        (lambda: crossed_interval([1.0, 2.0]), "seeds, subjects"),
+        (lambda: crossed_interval(np.eye(3), 95), "level"),
+        (lambda: crossed_interval(np.eye(3), weights=[1, 2, 3]), "weights"),
+        (lambda: crossed_interval(np.eye(3), weights=-np.eye(3)), "weights"),
+        (lambda: crossed_interval([np.eye(2), [[np.nan, 1], [2, 3]]]), "same cells"),
+        (lambda: prediction_interval([]), "one number for each seed"),
+        (lambda: prediction_interval([1, np.nan]), "one number for each seed"),
+        (lambda: holm_levels([0.1], 1.0), "level"),
+    ],
+)
+def test_what_is_no_table_is_refused_in_one_line(refused, why):
+    with pytest.raises(ValueError, match=why) as error:
+        refused()
+    assert "\n" not in str(error.value)
+
+
+@seeds
+def test_rows_become_a_table_that_counts_slices(seed):
+    rows = made_up("rows", seed)
+    rows = rows[rows.arm == "a"]
+    values, slices = crossed_table(rows, "DSC")
+    for (i, s), (j, p) in product(enumerate(sorted(rows.seed.unique())), enumerate(sorted(rows.subject.unique()))):
+        cell = [r.DSC for r in rows.itertuples() if (r.seed, r.subject) == (s, p) and not np.isnan(r.DSC)]
+        assert slices[i, j] == len(cell)
+        assert values[i, j] == pytest.approx(np.mean(cell) if cell else np.nan, nan_ok=True)
+    found = interval(rows, "DSC", "mine", 0.9)
+    assert list(found) == ["mine", "mine_low", "mine_high"] and found["mine"] == pytest.approx(rows.DSC.mean())
+    assert tuple(found.values()) == crossed_interval(values, 0.9, slices)
+    assert interval(rows.sample(frac=1, random_state=1), "DSC", "mine", 0.9) == pytest.approx(found)
+    assert list(interval(rows, "TPR")) == ["TPR", "TPR_low", "TPR_high"]
+
+
+def test_rows_without_a_value_have_no_interval():
+    rows = made_up("none").assign(DSC=np.nan)
+    assert np.isnan([*interval(rows, "DSC").values(), *interval(rows[:0], "DSC").values()]).all()
+
+
+# Does it cover?
+spec = importlib.util.spec_from_file_location("coverage_of_intervals", ROOT / "benchmarks" / "coverage.py")
+simulation = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(simulation)
+COVERED = pd.read_csv(ROOT / "benchmarks" / "coverage.csv")
+
+
+def test_the_committed_table_covers_everywhere():
+    promised = COVERED[COVERED.effects != simulation.HEAVY]
+    assert len(COVERED) == len(simulation.cases()) and not COVERED.duplicated(list(COVERED)[:5]).any()
+    assert set(zip(promised.seeds, promised.subjects, strict=True)) == set(product((2, 5, 10), (2, 5, 8, 20)))
+    assert promised.crossed.min() >= 0.93 and promised[promised.effects == "normal"].crossed.min() >= 0.95
+    assert promised.bootstrap.min() < 0.5
+
+
+@pytest.mark.parametrize("effects", simulation.EFFECTS)
+@pytest.mark.parametrize("layout", simulation.LAYOUTS)
+@pytest.mark.parametrize("size", [(5, 2), (5, 8), (10, 5)], ids=str)
+def test_coverage_in_short(size, layout, effects):
+    "As committed, but for the chance of fewer draws; and drawn from components that average to the truth."
+    draws = 2000
+    for shares in ("seeds alone", "subjects alone", "mostly the rest", "a third each"):
+        case = simulation.Case(*size, shares, effects, layout)
+        if case not in simulation.cases():
+            continue
+        row = simulation.coverage(case, draws, 200)
+        committed = COVERED[(COVERED[list(vars(case))] == pd.Series(vars(case))).all(axis=1)].crossed.item()
+        assert abs(row["crossed"] - committed) < 4 * (committed * (1 - committed) / draws) ** 0.5 + 0.002
+        means = crossed_interval(simulation.drawn_tables(case, draws), weights=simulation.weights_of(case))[0]
+        assert means.std() == pytest.approx(simulation.known_deviation(case), rel=0.15)
+
+
+@pytest.mark.parametrize("folds", [[0, 1, 2, 2, 3], [0, 0, 0, 0, 1, 1, 1, 1], [0, 1, 2, 3, 3, 3, 3]], ids=str)
+@pytest.mark.parametrize("seed", [2, 5])
+def test_subjects_of_folds_are_covered(folds, seed):
+    "A subject is judged by the network of its seed and its fold."
+    rng, draws = named_rng("folds", seed, folds), 2000
+    networks = rng.normal(size=(draws, seed, max(folds) + 1))[:, :, folds]
+    subjects, rest = rng.normal(size=(draws, 1, len(folds))), rng.normal(size=(draws, seed, len(folds)))
+    for share in (0, 0.3, 1):
+        _, low, high = crossed_interval(networks + share * subjects + share * rest)
+        assert ((low <= 0) & (high >= 0)).mean() > 0.95
+
+
+def test_the_bootstrap_beside_it_equals_a_loop():
+    values, weights = drawn_table("bootstrap", missing=3), named_rng("slices").integers(1, 9, (4, 6)).astype(float)
+    weights[np.isnan(values)] = 0
+    draws = []
+    for n, what in ((4, "seeds"), (6, "subjects")):
+        draws.append(named_rng("bootstrap", what, n).multinomial(n, [1 / n] * n, simulation.RESAMPLES))
+    means = []
+    for often, times in zip(*draws, strict=True):
+        counts = np.array([[often[i] * times[j] * weights[i, j] for j in range(6)] for i in range(4)])
+        if counts.sum():
+            means.append((np.nan_to_num(values) * counts).sum() / counts.sum())
+    ends = simulation.bootstrap_ends(values[None], weights)
+    assert np.ravel(ends) == pytest.approx(np.percentile(means, [2.5, 97.5]))
+
+
+def test_components_are_found_on_the_average():
+    rng, found = named_rng("components"), []
+    for _ in range(300):
+        table = 2 * rng.normal(size=(6, 1)) + rng.normal(size=12) + 0.5 * rng.normal(size=(6, 12))
+        found.append(list(vars(components(table)).values()))
+    assert np.mean(found, axis=0) == pytest.approx((4, 1, 0.25), rel=0.15)
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 10])
+def test_one_more_training_falls_into_the_prediction_interval(n):
+    drawn = named_rng("prediction", n).normal(80, 3, (4000, n + 1))
+    _, low, high = np.transpose([prediction_interval(values, 0.9) for values in drawn[:, :-1]])
+    assert ((low <= drawn[:, -1]) & (drawn[:, -1] <= high)).mean() == pytest.approx(0.9, abs=0.02)
+
+
+def test_prediction_by_its_formula():
+    values = [80.0, 82.0, 81.0, 83.0, 84.0]
+    half = 2.7764 * 2.5**0.5 * 1.2**0.5
+    assert prediction_interval(values) == pytest.approx((82, 82 - half, 82 + half), abs=1e-3)
+    assert prediction_interval([80.0])[0] == 80 and np.isnan(prediction_interval([80.0])[1:]).all()
+    assert prediction_interval([80.0, 80.0]) == (80, 80, 80)
+
+
+# What it would take
+PARTS = Components(0.2, 0.5, 0.3)
+
+
+def test_needed_is_the_first_that_will_do():
+    for wanted, subjects in product((0.5, 1.0, 3.0), (5, 20, None)):
+        found = needed(PARTS, wanted, subjects, most=200)
+        widths = {n: expected_half_width(PARTS, n, subjects or n) for n in range(2, 201)}
+        assert found == next((n for n in widths if widths[n] < wanted), None)
+    assert needed(PARTS, 0.1, 5) is None and needed(Components(0, 0, 0), 0.1, 2) == 2
+
+
+def test_the_width_is_foretold():
+    for seeds_, subjects in ((5, 8), (10, 5), (5, 20)):
+        rng, shape = named_rng("foretold"), (2000, seeds_, subjects)
+        tables = PARTS.seed**0.5 * rng.normal(size=(*shape[:2], 1)) + PARTS.residual**0.5 * rng.normal(size=shape)
+        tables = tables + PARTS.subject**0.5 * rng.normal(size=(2000, 1, subjects))
+        _, low, high = crossed_interval(tables)
+        assert expected_half_width(PARTS, seeds_, subjects) == pytest.approx((high - low).mean() / 2, rel=0.1)
+
+
+def test_what_it_takes_is_a_table_of_what_is_needed():
+    table = what_it_takes(PARTS, (0.3, 1.0), (5, 40))
+    assert list(table) == ["difference", "balanced", "seeds_5", "seeds_40"] and table.difference.tolist() == [0.3, 1.0]
+    for row in table.itertuples():
+        for n, found in ((None, row.balanced), (5, row.seeds_5), (40, row.seeds_40)):
+            assert needed(PARTS, row.difference, n) == (None if pd.isna(found) else found)
+
+
+# Tests
+@seeds
+@pytest.mark.parametrize("missing", [0, 4])
+def test_the_interval_at_one_minus_p_just_touches_the_null(seed, missing):
+    values = drawn_table("p", seed, missing=missing)
+    weights = named_rng("p weights", seed).integers(1, 9, values.shape)
+    for null in (0, 1.5, -2):
+        p = p_value(values, null, weights)
+        _, low, high = crossed_interval(values, 1 - p, weights)
+        assert min(abs(low - null), abs(high - null)) == pytest.approx(0, abs=1e-6)
+        for level in (0.5, 0.9, 0.95, 0.99):
+            _, low, high = crossed_interval(values, level, weights)
+            assert (p < 1 - level) == (null < low or null > high)
 
 
 def all_signs(each):
@@ -117,17 +460,43 @@ def test_holm_by_definition(seed):
 
 
 @seeds
+def test_alike_stands_exactly_when_its_p_is_small(seed):
+    values = drawn_table("alike", seed)
+    weights = named_rng("alike weights", seed).integers(1, 9, values.shape)
+    for tolerance, level in product((0.5, 3.0, 9.0, 40.0), (0.5, 0.9, 0.95)):
+        stands = is_alike(*crossed_interval(values, level, weights)[1:], tolerance) == STANDS
+        assert stands == (p_alike(values, tolerance, weights) < 1 - level)
+    assert np.isnan(p_alike(values[:1], 40.0)) and p_alike(np.zeros((2, 2)), 1.0) == 0
+    assert p_alike(values + 100, 1.0) == 1
+
+
+@seeds
+def test_levels_say_what_corrected_p_values_say(seed):
+    rng = named_rng("levels", seed)
+    for n, level in product((1, 2, 5, 9), (0.9, 0.95)):
+        p = rng.random(n) ** 4
+        assert ((p < 1 - holm_levels(p, level)) == (holm(p) < 1 - level)).all()
+        assert holm_levels(p, level).max() == pytest.approx(1 - (1 - level) / n)
+        assert (holm_levels(p, level) >= level - 1e-12).all()
+
+
+def test_a_comparison_without_p_counts_and_stays():
+    assert holm([np.nan, 0.01]) == pytest.approx([np.nan, 0.02], nan_ok=True)
+    assert holm_levels([np.nan, 0.01]) == pytest.approx([0.95, 0.975]) and not len(holm_levels([]))
+
+
+@seeds
 def test_against_is_made_of_its_parts(seed):
     rows = made_up("against", seed)
     table = against(rows, ["b", "c", "d"], "a")
     assert table.arm.tolist() == ["b", "c", "d"] and (table.other == "a").all()
     assert table.p_holm.tolist() == pytest.approx(naive_holm(table.p.tolist()))
     for row in table.itertuples():
-        g = gap(rows, [row.arm], ["a"])
-        assert (row.difference, row.difference_low, row.difference_high) == pytest.approx(
-            tuple(bootstrap_interval(g, "DSC").values())
-        )
-        assert row.difference == pytest.approx(np.nanmean(g.DSC)) and row.p == sign_test(g)
+        gaps = gap(rows, [row.arm], ["a"])
+        values, slices = crossed_table(gaps, "DSC")
+        ends = row.difference, row.difference_low, row.difference_high
+        assert ends == pytest.approx(crossed_interval(values, weights=slices))
+        assert row.difference == pytest.approx(np.nanmean(gaps.DSC)) and row.p == p_value(values, weights=slices)
 
 
 @seeds
@@ -202,3 +571,70 @@ def test_verdicts_do_not_contradict_one_another(seed):
 
 def test_the_tolerance_is_the_last_digit_of_the_challenge():
     assert TOLERANCE == 1.0 and len({STANDS, FALLS, OPEN}) == 3
+
+
+# Counting
+@seeds
+def test_counting_null_against_pixels(seed):
+    "TPR is exact; DSC is exact where the hits are spread evenly, and never too low."
+    rng, cell = np.random.default_rng(seed), 5
+    target = np.zeros((20, 20), bool)
+    target[4:12, 3:15] = True
+    pred = (target & (rng.random((20, 20)) < 0.9)) | (rng.random((20, 20)) < 0.05)
+
+    def ratios(p):
+        return dict(
+            zip(
+                ("DSC", "TPR", "PPV"),
+                100 * (p & target).sum() / np.array([(p.sum() + target.sum()) / 2, target.sum(), p.sum()]),
+                strict=True,
+            )
+        )
+
+    copies, touching = [], 0
+    for r, c in product(range(0, 20, cell), repeat=2):
+        hidden = np.zeros_like(target)
+        hidden[r : r + cell, c : c + cell] = True
+        copies.append(ratios(pred & ~(hidden & target)))
+        touching += (hidden & target).any()
+    row = dict(
+        arm="none",
+        seed=0,
+        weights="best",
+        site="s",
+        subject="a",
+        slice=0,
+        empty=0,
+        HSD=1.0,
+        HSD_rows=1.0,
+        TNR=99.0,
+        DSC_raters=np.nan,
+        **ratios(pred),
+    )
+    scores = pd.DataFrame(
+        [
+            row | {"group": g, "cells": n}
+            for g, n in (("original", 1), ("touching", touching), ("near", 16 - touching), ("far", 0))
+        ]
+    )
+    null, exact = per_slice(counting_null(scores)).iloc[0], pd.DataFrame(copies).mean()
+    assert null.TPR == pytest.approx(exact.TPR) == pytest.approx(row["TPR"] * (1 - 1 / 16))
+    assert exact.DSC - 1e-9 <= null.DSC < exact.DSC + 1 and null.TNR == 99 and np.isnan(null.HSD)
+
+
+# Gone with the function
+@pytest.mark.parametrize("numbers", [(0,), (0, 1, 2)])
+def test_bootstrap_equals_a_loop(numbers):
+    rows = per_slice(made_up_scores(["none"], numbers)).query("weights == 'best'").drop(index=1)
+    names, n = sorted(rows.subject.unique()), 40
+    draws = [
+        named_rng("bootstrap", what, k).multinomial(k, [1 / k] * k, n)
+        for what, k in (("seeds", len(numbers)), ("subjects", len(names)))
+    ]
+    slow = []
+    for per_seed, per_subject in zip(*draws, strict=True):
+        values = []
+        for (seed, a), (name, b) in product(zip(numbers, per_seed, strict=True), zip(names, per_subject, strict=True)):
+            values += rows[(rows.seed == seed) & (rows.subject == name)].DSC.tolist() * int(a * b)
+        slow.append(np.mean(values))
+    assert np.allclose(bootstrap_means(rows, "DSC", n), slow)

@@ -1,6 +1,6 @@
-"""Tables, intervals and IoU against slow and obvious second implementations."""
+"""Scores, tables and IoU against slow and obvious second implementations."""
 
-import time
+import json
 from itertools import product
 
 import numpy as np
@@ -8,8 +8,18 @@ import pandas as pd
 import pytest
 
 from ada_repro.core import ROOT, DataError, named_rng
-from ada_repro.evidence.intervals import bootstrap_interval, bootstrap_means, counting_null, difference
-from ada_repro.evidence.scores import CELLS, VALUES, per_slice, provenance, read_arms
+from ada_repro.evidence.scores import (
+    CELLS,
+    SLICE,
+    VALUES,
+    dice_lost,
+    per_slice,
+    provenance,
+    read_arms,
+    read_seeds,
+    study_record,
+)
+from ada_repro.evidence.scores import made_up_scores as examples
 from ada_repro.evidence.tables import held_out, table3, table4
 from ada_repro.measure.agreement import chance_iou, iou_matrix, mask_iou, read_examples, window_iou
 from ada_repro.method.arms import arm_order
@@ -58,154 +68,47 @@ def made_up_scores(arms=ARMS, seeds=(0,), subjects=3, slices=2, rng=None):
 def test_table_4_value_of_a_slice_is_the_mean_over_copies():
     scores = made_up_scores()
     assert (scores["empty"] > 0).any()
+    keys = ["arm", *SLICE]
     for _, row in per_slice(scores).iterrows():
-        part = scores[
-            (
-                scores[["arm", "seed", "weights", "subject", "slice"]]
-                == row[["arm", "seed", "weights", "subject", "slice"]]
-            ).all(axis=1)
-        ]
-        for v in VALUES[:-1]:
+        part = scores[(scores[keys] == row[keys]).all(axis=1) & scores.group.isin(CELLS)]
+        for value in VALUES[:-1]:
             copies = []
-            for _, g in part[part.group.isin(CELLS)].iterrows():
-                n = g["cells"] - g["empty"] if v in ("HSD", "HSD_rows", "PPV") else g["cells"]
-                copies += [g[v]] * n
-            assert row[v] == pytest.approx(np.mean(copies), abs=1e-9)
+            for _, group in part.iterrows():
+                empty = group["empty"] if value in ("HSD", "HSD_rows", "PPV") else 0
+                copies += [group[value]] * (group["cells"] - empty)
+            assert row[value] == pytest.approx(np.mean(copies), abs=1e-9)
 
 
 def test_a_slice_without_any_prediction_has_no_distance():
     scores = made_up_scores(["none"], subjects=1, slices=1)
-    scores.loc[:, "empty"], scores.loc[:, ["HSD", "HSD_rows", "PPV"]], scores.loc[:, "DSC"] = (
-        scores["cells"],
-        np.nan,
-        0.0,
-    )
+    scores["empty"] = scores["cells"]
+    scores["DSC"] = 0.0
+    scores[["HSD", "HSD_rows", "PPV"]] = np.nan
     row = per_slice(scores).iloc[0]
     assert np.isnan([row.HSD, row.HSD_rows, row.PPV]).all() and row.DSC == 0
 
 
-@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
-def test_bootstrap_equals_a_loop(seeds):
-    rows = per_slice(made_up_scores(["none"], seeds)).query("weights == 'best'").drop(index=1)
-    names, n = sorted(rows.subject.unique()), 40
-    draws = [
-        named_rng("bootstrap", what, k).multinomial(k, [1 / k] * k, n)
-        for what, k in (("seeds", len(seeds)), ("subjects", len(names)))
-    ]
-    slow = []
-    for per_seed, per_subject in zip(*draws, strict=True):
-        values = []
-        for (seed, a), (name, b) in product(zip(seeds, per_seed, strict=True), zip(names, per_subject, strict=True)):
-            values += rows[(rows.seed == seed) & (rows.subject == name)].DSC.tolist() * int(a * b)
-        slow.append(np.mean(values))
-    assert np.allclose(bootstrap_means(rows, "DSC", n), slow)
+def test_what_a_stress_costs_by_loop():
+    rng = np.random.default_rng(0)
+    keys = list(product("ab", (0, 1), range(3), range(2), ("original", "noise", "blur")))
+    table = pd.DataFrame(keys, columns=["arm", "seed", "subject", "slice", "stress"])
+    table = table.assign(DSC=rng.uniform(60, 90, len(table))).sample(frac=1, random_state=0)
+    dice = {tuple(row): value for *row, value in table.itertuples(index=False)}
+    lost = dice_lost(table)
+    assert len(lost) == len(table) * 2 // 3 and list(lost) == [*table, "DSC_lost"]
+    for *slice_of, stress, _, cost in lost.itertuples(index=False):
+        assert cost == dice[*slice_of, "original"] - dice[*slice_of, stress]
 
 
-def test_interval_is_that_of_textbook_resampling():
-    rng = np.random.default_rng(1)
-    rows = pd.DataFrame(
-        {
-            "seed": 0,
-            "subject": np.repeat(np.arange(8), 5),
-            "slice": 0,
-            "DSC": np.repeat(rng.normal(85, 3, 8), 5) + rng.normal(0, 1, 40),
-        }
+def test_the_made_up_scores_are_the_same_each_time_and_in_the_format_of_the_stages():
+    once, again = examples("ab", (0, 1)), examples("ab", (0, 1))
+    pd.testing.assert_frame_equal(once, again)
+    assert set(once) == {"arm", *SLICE, "group", "cells", "empty", *VALUES}
+    assert (
+        not once.duplicated(["arm", *SLICE, "group"]).any() and once.groupby(["arm", *SLICE]).cells.sum().eq(65).all()
     )
-    means = rows.groupby("subject").DSC.mean().to_numpy()
-    low, high = np.percentile([rng.choice(means, 8).mean() for _ in range(4000)], [2.5, 97.5])
-    mean, a, b = bootstrap_interval(rows, "DSC").values()
-    assert mean == pytest.approx(rows.DSC.mean()) and abs(a - low) < 0.25 and abs(b - high) < 0.25
-
-
-def test_seeds_widen_the_interval_and_it_does_not_depend_on_row_order():
-    rng = np.random.default_rng(2)
-    index = pd.MultiIndex.from_product([range(5), range(8), range(4)], names=["seed", "subject", "slice"]).to_frame(
-        index=False
-    )
-    rows = index.assign(DSC=85 + 3 * np.sin(index.seed * 2.0) + rng.normal(0, 1, len(index)))
-
-    def width(r):
-        return np.diff(list(bootstrap_interval(r, "DSC").values())[1:])[0]
-
-    assert width(rows) > 2 * width(rows.assign(subject=rows.seed * 8 + rows.subject, seed=0))
-    assert bootstrap_interval(rows, "DSC") == pytest.approx(
-        bootstrap_interval(rows.sample(frac=1, random_state=0), "DSC")
-    )
-
-
-def test_bootstrap_is_fast_and_says_nothing_about_one_subject():
-    rows = pd.DataFrame(
-        {"seed": np.repeat(range(5), 96), "subject": np.tile(np.arange(96) // 12, 5), "slice": 0, "DSC": 80.0}
-    )
-    started = time.perf_counter()
-    assert list(bootstrap_interval(rows, "DSC").values()) == [80, 80, 80] and time.perf_counter() - started < 0.5
-    assert np.isnan(bootstrap_interval(rows[rows.subject == 0], "DSC")["DSC_low"])
-    assert np.isnan(list(bootstrap_interval(rows[:0], "DSC").values())).all()
-
-
-def test_difference_pairs_the_slices():
-    rows = per_slice(made_up_scores())
-    gain = difference(rows.sample(frac=1, random_state=0), rows[rows.arm == "none"])
-    assert (gain[gain.arm == "none"].DSC == 0).all()
-    for _, g in gain[gain.arm == "vanilla"].iterrows():
-        at = (
-            (rows.seed == g.seed)
-            & (rows.weights == g.weights)
-            & (rows.subject == g.subject)
-            & (rows.slice == g["slice"])
-        )
-        assert (
-            pytest.approx(rows[at & (rows.arm == "vanilla")].DSC.item() - rows[at & (rows.arm == "none")].DSC.item())
-            == g.DSC
-        )
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_counting_null_against_pixels(seed):
-    "TPR is exact; DSC is exact where the hits are spread evenly, and never too low."
-    rng, cell = np.random.default_rng(seed), 5
-    target = np.zeros((20, 20), bool)
-    target[4:12, 3:15] = True
-    pred = (target & (rng.random((20, 20)) < 0.9)) | (rng.random((20, 20)) < 0.05)
-
-    def ratios(p):
-        return dict(
-            zip(
-                ("DSC", "TPR", "PPV"),
-                100 * (p & target).sum() / np.array([(p.sum() + target.sum()) / 2, target.sum(), p.sum()]),
-                strict=True,
-            )
-        )
-
-    copies, touching = [], 0
-    for r, c in product(range(0, 20, cell), repeat=2):
-        hidden = np.zeros_like(target)
-        hidden[r : r + cell, c : c + cell] = True
-        copies.append(ratios(pred & ~(hidden & target)))
-        touching += (hidden & target).any()
-    row = dict(
-        arm="none",
-        seed=0,
-        weights="best",
-        site="s",
-        subject="a",
-        slice=0,
-        empty=0,
-        HSD=1.0,
-        HSD_rows=1.0,
-        TNR=99.0,
-        DSC_raters=np.nan,
-        **ratios(pred),
-    )
-    scores = pd.DataFrame(
-        [
-            row | {"group": g, "cells": n}
-            for g, n in (("original", 1), ("touching", touching), ("near", 16 - touching), ("far", 0))
-        ]
-    )
-    null, exact = per_slice(counting_null(scores)).iloc[0], pd.DataFrame(copies).mean()
-    assert null.TPR == pytest.approx(exact.TPR) == pytest.approx(row["TPR"] * (1 - 1 / 16))
-    assert exact.DSC - 1e-9 <= null.DSC < exact.DSC + 1 and null.TNR == 99 and np.isnan(null.HSD)
+    assert once[VALUES].notna().all(axis=None) and once.DSC.between(0, 100).all()
+    assert np.allclose(once.DSC, 2 / (1 / once.TPR + 1 / once.PPV))
 
 
 def test_tables_hold_the_paper_and_the_means():
@@ -297,6 +200,8 @@ def test_reading_names_what_is_missing_or_wrong(tmp_path):
         read_arms(tmp_path, "windows.csv", ["gradcam"], [0], optional=True)
     with pytest.raises(DataError, match="no run has example"):
         read_examples(tmp_path, ["gradcam"], 0)
+    with pytest.raises(DataError, match="iou-1.*missing"):
+        read_seeds(tmp_path, "iou", "iou.csv", [1])
     (tmp_path / "gradcam-0").mkdir()
     pd.DataFrame({"arm": ["vanilla"], "seed": [0]}).to_csv(tmp_path / "gradcam-0" / "scores.csv", index=False)
     with pytest.raises(DataError, match="another arm"):
@@ -319,14 +224,37 @@ def test_examples_must_show_one_slice(tmp_path):
 
 def test_provenance_says_what_the_data_are(tmp_path):
     lines = " ".join(provenance(made_up_scores(seeds=(0, 1)), tmp_path, "phantom", "laptop"))
-    assert (
-        "simulated" in lines
-        and "laptop" in lines
-        and "Seeds: 2 (0, 1)" in lines
-        and "3 subjects, 6 slices" in lines
-        and "not recorded" in lines
-    )
-    assert "real" in provenance(made_up_scores(), tmp_path, "gm_challenge", "laptop")[0]
+    for said in (
+        "simulated",
+        "laptop",
+        "Seeds: 2 (0, 1)",
+        "3 subjects, 6 slices",
+        "over seeds and subjects",
+        "not recorded",
+    ):
+        assert said in lines
+    lines = provenance(made_up_scores(), tmp_path, "gm_challenge", "laptop")
+    assert "real" in lines[0] and "none, as there is one seed." in lines[1]
+    assert "one seed and one subject." in provenance(made_up_scores(subjects=1), tmp_path, "phantom", "laptop")[1]
+
+
+RUN = {"params": {"size": 20}, "code": "c", "data": "d", "seconds": 3.2, "peak_memory_mb": 5}
+HERE = {"versions": {"python": "3", "torch": "2"}, "device": "cpu", "isa": "AVX2", "threads": 2}
+
+
+def test_a_study_says_what_all_runs_share_once_and_what_one_has_for_itself(tmp_path):
+    facts = ("dataset", "simulated", "spacing_mm", "crop_px", "slices", "manifest_sha256")
+    (tmp_path / "report.json").write_text(json.dumps(dict.fromkeys([*facts, "more"], 1)))
+    for seed, threads in ((0, 2), (1, 4)):
+        (tmp_path / f"none-{seed}").mkdir()
+        (tmp_path / f"none-{seed}" / "run.json").write_text(json.dumps(RUN | HERE | {"threads": threads}))
+    study = study_record(tmp_path, tmp_path, ["none"], [0, 1])
+    assert study["data"] == dict.fromkeys(facts, 1) and study["seconds"] == 6 and study["peak_memory_mb"] == 5
+    assert {key: study[key] for key in HERE} == HERE
+    assert "threads" not in study["runs"]["none-0"] and study["runs"]["none-1"]["threads"] == 4
+    assert study["runs"]["none-0"]["params"] == {"size": 20}
+    line = provenance(made_up_scores(["none"], (0, 1)), tmp_path, "phantom", "laptop")[2]
+    assert line == "Machine: cpu AVX2, 2 threads / cpu AVX2, 4 threads; python 3, torch 2."
 
 
 def test_held_out_by_hand():
