@@ -193,9 +193,8 @@ def as_target(
     ones = value == 1
     other = ~(ones | (value == 0))
     if other.any():
-        raise ValueError(
-            f"{name} must hold only zeros and ones, but holds {value[other][0].item()}; threshold it, e.g. {name} > 0.5"
-        )
+        first = value[other][:1].tolist()[0]
+        raise ValueError(f"{name} must hold only zeros and ones, but holds {first}; threshold it, e.g. {name} > 0.5")
     return ones
 
 
