@@ -16,6 +16,7 @@ __all__ = [
     "STRESS_NAMES",
     "CHOICE_NAMES",
     "CAPTIONS",
+    "PROTECTED",
     "arm_colors",
     "figure_style",
     "show_slice",
@@ -49,6 +50,8 @@ __all__ = [
     "plot_sensitivity",
     "write_below",
     "save_figure",
+    "middle_of",
+    "plot_giveaway",
 ]
 
 # %% ../../nbs/5_evidence/04_figures.ipynb #c02
@@ -655,3 +658,52 @@ def save_figure(
         fig.savefig(folder / f"{name}.svg", bbox_inches="tight", metadata=about)
     about = {"Software": None, "Description": text}
     fig.savefig(folder / f"{name}.png", bbox_inches="tight", dpi=130, metadata=about)
+
+
+# %% ../../nbs/5_evidence/04_figures.ipynb #gv01
+PROTECTED = {
+    "original": "untouched",
+    "keep": "hole, grey matter kept",
+    "forbid": "hole beside grey matter",
+    "none": "hole, nothing kept",
+}
+
+
+def middle_of(
+    target: np.ndarray,  # (H, W), bool, not empty
+) -> tuple:  # A slice of the rows and one of the columns
+    "The part of an image around the ground truth, half as long and as wide."
+    rows, cols = np.nonzero(target)
+    parts = []
+    for at, side in ((rows, target.shape[0]), (cols, target.shape[1])):
+        begin = int(np.clip((at.min() + at.max()) // 2 - side // 4, 0, side - side // 2))
+        parts.append(slice(begin, begin + side // 2))
+    return tuple(parts)
+
+
+def plot_giveaway(
+    table: pd.DataFrame,  # Of `giveaway`, one network
+    example: dict,  # Of `giveaway_example`
+):  # Figure
+    "A slice and its copies with what the network finds in each; below, the gain of every slice."
+    names, target = list(example["names"]), example["target"]
+    fig, axes = plt.subplot_mosaic([names, ["gain"] * len(names)], figsize=(6.6, 3.9), height_ratios=(1.7, 1))
+    part, limits = middle_of(target), np.percentile(example["images"][0], [0.5, 99.5])
+    for name, image, pred in zip(names, example["images"], example["preds"], strict=True):
+        title = f"{PROTECTED[name]}\nDSC {dice_score(pred, target):.1f}"
+        show_slice(axes[name], image[part], target[part], title, limits=limits)
+        axes[name].contour(pred[part], [0.5], colors="#de8f05", linewidths=1)
+    shown = table.assign(
+        gain=table.DSC_copy - table.DSC_original,
+        method=table.method.map(arm_name),
+        protect=table.protect.map(PROTECTED),
+    )
+    ax = axes["gain"]
+    points = {"dodge": True, "jitter": False, "size": 2.5, "alpha": 0.5}
+    sns.stripplot(shown, x="method", y="gain", hue="protect", **points, ax=ax)
+    ax.axhline(0, color=".4", lw=0.8)
+    ax.set(xlabel="", ylabel="DSC gained\nby the copy")
+    sns.move_legend(
+        ax, "upper center", bbox_to_anchor=(0.5, 1.3), ncols=3, frameon=False, title="", markerscale=2, handletextpad=0
+    )
+    return fig
