@@ -9,6 +9,7 @@ __all__ = [
     "MARGIN_MM",
     "zones",
     "saliency_share",
+    "deletion_rank",
     "deletion_curve",
     "randomised",
     "randomisation_check",
@@ -16,6 +17,7 @@ __all__ = [
     "map_quality",
     "few",
     "own_method",
+    "long_table",
     "look_at",
 ]
 
@@ -35,7 +37,7 @@ from ..core import name_seed, named_generator
 from ..data.slices import Slices
 from ..method.saliency import SALIENCY, saliency_map
 from ..train.runs import load_model
-from ..train.training import predict
+from ..train.training import predict, slice_dice
 
 # %% ../../nbs/4_measure/05_look.ipynb #c07
 ZONES = ("inside", "near", "far")
@@ -47,7 +49,8 @@ def zones(
     near_mm: float,  # Pixels at most this far from the ground truth are near
 ) -> Tensor:  # (B, H, W), int64: an index into `ZONES`
     "How each pixel lies to the ground truth."
-    away = torch.from_numpy(np.stack([distance_transform_edt(~t, sampling=spacing_mm) for t in target.cpu().numpy()]))
+    away = [distance_transform_edt(~one, sampling=spacing_mm) for one in target.cpu().numpy()]
+    away = torch.from_numpy(np.stack(away))
     return ((away > 0).long() + (away > near_mm)).to(target.device)
 
 
@@ -59,12 +62,26 @@ def saliency_share(
 ) -> Tensor:  # (B, 3), float64: shares of `ZONES`, which sum to 1; NaN for a map of zeros
     "How a map divides its weight between the zones."
     zone, weight = zones(target, spacing_mm, near_mm), saliency.double()
-    return torch.stack([(weight * (zone == k)).sum((1, 2)) for k in range(3)], 1) / weight.sum((1, 2))[:, None]
+    sums = [(weight * (zone == k)).sum((1, 2)) for k in range(len(ZONES))]
+    return torch.stack(sums, 1) / weight.sum((1, 2))[:, None]
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c11
 SHARES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
 MARGIN_MM = 1.0
+
+
+def deletion_rank(
+    saliency: Tensor,  # Maps (B, H, W)
+    spared: Tensor,  # Pixels that come last (B, H, W), bool
+    generator,  # torch.Generator on the CPU, for the order of pixels of equal weight
+) -> Tensor:  # (B, H, W), int64: 0 for the pixel that goes first
+    "When each pixel's turn comes to be hidden: the most salient first."
+    weight = saliency.masked_fill(spared, -torch.inf).flatten(1)
+    shuffle = torch.randperm(weight.shape[1], generator=generator).to(weight.device)
+    order = shuffle[weight[:, shuffle].argsort(descending=True, stable=True)]
+    turns = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    return torch.empty_like(order).scatter_(1, order, turns).view_as(saliency)
 
 
 def deletion_curve(
@@ -78,16 +95,13 @@ def deletion_curve(
     threshold: float = 0.5,  # Probability from which a pixel is grey matter
 ) -> Tensor:  # (B, shares): Dice coefficient, 0-100
     "What is left of the prediction when the most salient pixels are set to 0."
-    weight, others = saliency.masked_fill(spared, -torch.inf).flatten(1), (~spared).sum((1, 2))
-    shuffle = torch.randperm(weight.shape[1], generator=generator).to(weight.device)
-    order = shuffle[weight[:, shuffle].argsort(descending=True, stable=True)]
-    rank = (
-        torch.empty_like(order)
-        .scatter_(1, order, torch.arange(order.shape[1], device=order.device).expand_as(order))
-        .view_as(saliency)
-    )
-    preds = [predict(model, image * (rank >= (s * others).round()[:, None, None])[:, None], threshold) for s in shares]
-    return torch.stack([200 * (p & target).sum((1, 2)) / (p.sum((1, 2)) + target.sum((1, 2))) for p in preds], 1)
+    rank = deletion_rank(saliency, spared, generator)
+    others = (~spared).sum((1, 2))
+    curve = []
+    for share in shares:
+        left = rank >= (share * others).round()[:, None, None]
+        curve.append(slice_dice(predict(model, image * left[:, None], threshold), target))
+    return torch.stack(curve, 1)
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c16
@@ -101,12 +115,12 @@ def randomised(
     twin = copy.deepcopy(model).eval()
     with torch.random.fork_rng():
         torch.manual_seed(name_seed(seed, "randomised"))
-        for m in twin.modules():
-            if hasattr(m, "reset_parameters"):
-                m.reset_parameters()
-            if isinstance(m, nn.BatchNorm2d):
-                m.train()
-                m.momentum = 1.0
+        for module in twin.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()
+            if isinstance(module, nn.BatchNorm2d):
+                module.train()
+                module.momentum = 1.0  # the statistics become those of these images
     twin(images)
     return twin.eval()
 
@@ -121,9 +135,10 @@ def randomisation_check(
     **options,  # Of `saliency_map`: explain, sign, layer
 ) -> np.ndarray:  # (B,), Spearman's rank correlation in [-1, 1]; NaN where a map is flat
     "How much of a map is left when the network has forgotten all."
-    pairs = zip(saliency.cpu(), saliency_map(twin, image, target, method, **options).cpu(), strict=True)
+    forgotten = saliency_map(twin, image, target, method, **options)
+    pairs = zip(saliency.cpu(), forgotten.cpu(), strict=True)
     with warnings.catch_warnings(action="ignore", category=ConstantInputWarning):
-        return np.array([spearmanr(a.flatten(), b.flatten()).statistic for a, b in pairs])
+        return np.array([spearmanr(before.flatten(), after.flatten()).statistic for before, after in pairs])
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c23
@@ -137,9 +152,9 @@ def map_shares(
 ) -> tuple[pd.DataFrame, Tensor]:  # A row per slice: share_inside, share_near, share_far; maps (N, H, W)
     "Where a network looks."
     batches = zip(slices.images.split(batch_size), slices.consensus.split(batch_size), strict=True)
-    maps = torch.cat([saliency_map(model, x, t, method, **options) for x, t in batches])
+    maps = torch.cat([saliency_map(model, image, target, method, **options) for image, target in batches])
     shares = saliency_share(maps.abs(), slices.consensus, slices.table.spacing_mm.iloc[0], near_mm)
-    return pd.DataFrame(shares.cpu().numpy(), columns=[f"share_{z}" for z in ZONES]), maps
+    return pd.DataFrame(shares.cpu().numpy(), columns=[f"share_{zone}" for zone in ZONES]), maps
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c23b
@@ -154,19 +169,15 @@ def map_quality(
     **options,  # Of `saliency_map`: explain, sign, layer
 ) -> pd.DataFrame:  # A row per slice: deletion, deletion_random, randomisation_rho
     "Whether maps mean anything."
-    x, t = slices.images, slices.consensus
-    spared = zones(t, slices.table.spacing_mm.iloc[0], MARGIN_MM) < 2
-    scores = [
-        deletion_curve(model, x, t, m, spared, named_generator(seed, "deletion"), threshold=threshold).mean(1).cpu()
-        for m in (maps, torch.zeros_like(maps))
-    ]
-    return pd.DataFrame(
-        {
-            "deletion": scores[0],
-            "deletion_random": scores[1],
-            "randomisation_rho": randomisation_check(maps, twin, x, t, method, **options),
-        }
-    )
+    images, target = slices.images, slices.consensus
+    spared = zones(target, slices.table.spacing_mm.iloc[0], MARGIN_MM) < 2
+    scores = {}
+    for name, weight in (("deletion", maps), ("deletion_random", torch.zeros_like(maps))):
+        generator = named_generator(seed, "deletion")
+        curve = deletion_curve(model, images, target, weight, spared, generator, threshold=threshold)
+        scores[name] = curve.mean(1).cpu()
+    scores["randomisation_rho"] = randomisation_check(maps, twin, images, target, method, **options)
+    return pd.DataFrame(scores)
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c24
@@ -180,13 +191,27 @@ def few(
 
 
 def own_method(
-    arm: str,  # A method or a control
-) -> str:
+    arm: str,  # A method, a control, or a variant of either
+) -> str:  # A name in `SALIENCY`
     "The method to look at an arm with."
-    return arm if arm in SALIENCY else "vanilla"
+    name = arm.partition(".")[0]
+    return name if name in SALIENCY else "vanilla"
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c25
+def long_table(
+    parts: dict,  # (arm, method) -> a row per slice, a column per measure
+    slices: Slices,  # What was looked at
+    seed: int,  # Of the runs
+) -> pd.DataFrame:  # A row per arm, method, slice and measure
+    "All measures of all networks below each other; what is not defined is left out."
+    keys = ["seed", "arm", "method", "subject", "slice"]
+    wide = []
+    for (arm, method), part in parts.items():
+        wide.append(part.join(slices.table[["subject", "slice"]]).assign(seed=seed, arm=arm, method=method))
+    return pd.concat(wide).melt(keys, var_name="measure").dropna(subset="value", ignore_index=True)
+
+
 def look_at(
     runs: Path,  # Folder with a subfolder `<arm>-<seed>` per run
     slices: Slices,  # Validation slices
@@ -200,22 +225,15 @@ def look_at(
     **options,  # Of `saliency_map`: explain, sign, layer
 ) -> pd.DataFrame:  # A row per arm, method, slice and measure
     "Where the networks of one seed look, and whether the maps of the baseline mean anything."
-    slices, parts = few(slices, at_most), []
-
-    def model_of(arm):
-        return load_model(runs / f"{arm}-{seed}" / "last.safetensors", width)
-
-    def add(part, arm, method):
-        parts.append(part.join(slices.table[["subject", "slice"]]).assign(seed=seed, arm=arm, method=method))
-
-    parent = model_of("baseline")
+    slices = few(slices, at_most)
+    parent = load_model(runs / f"baseline-{seed}" / "last.safetensors", width)
     twin = randomised(parent, slices.images, seed)
+    parts = {}
     for method in dict.fromkeys([*methods, *map(own_method, arms)]):
         shares, maps = map_shares(parent, slices, method, near_mm, **options)
-        add(
-            shares.join(map_quality(parent, twin, slices, maps, method, seed, threshold, **options)), "baseline", method
-        )
+        quality = map_quality(parent, twin, slices, maps, method, seed, threshold, **options)
+        parts["baseline", method] = shares.join(quality)
     for arm in arms:
-        add(map_shares(model_of(arm), slices, own_method(arm), near_mm, **options)[0], arm, own_method(arm))
-    keys = ["seed", "arm", "method", "subject", "slice"]
-    return pd.concat(parts).melt(keys, var_name="measure").dropna(subset="value", ignore_index=True)
+        model, method = load_model(runs / f"{arm}-{seed}" / "last.safetensors", width), own_method(arm)
+        parts[arm, method], _ = map_shares(model, slices, method, near_mm, **options)
+    return long_table(parts, slices, seed)

@@ -8,13 +8,19 @@ __all__ = [
     "as_pair",
     "counts",
     "ratios",
+    "pair_ratios",
     "dice_score",
     "sensitivity",
     "specificity",
     "precision",
+    "as_spacing",
+    "bounding_box",
+    "interior",
     "boundary",
+    "upper",
     "boundary_distance",
     "hausdorff_distance",
+    "distinct_rows",
     "hausdorff_rows",
     "score_copies",
     "score",
@@ -28,26 +34,27 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
+from ..core import as_target, check_number
+
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c06n
 def as_mask(
-    mask,  # Bool array or tensor
+    mask,  # Zeros and ones or booleans: array, tensor or nested list
     name="mask",  # What to call it in the error
 ) -> np.ndarray:  # The same, as numpy
-    "The mask as a numpy array of booleans."
-    mask = mask.numpy(force=True) if isinstance(mask, torch.Tensor) else np.asarray(mask)
-    if mask.dtype != bool:
-        raise ValueError(f"{name} is {mask.dtype}, not bool: threshold it first, e.g. {name} > 0.5")
-    return mask
+    "The mask as a numpy array of booleans; `ValueError` if it holds anything but zeros and ones."
+    mask = mask if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    mask = as_target(name, mask, mask.shape)
+    return mask.numpy(force=True) if isinstance(mask, torch.Tensor) else mask
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c07n
 def as_pair(
-    pred,  # Bool (H,W) or (D,H,W); with `copies`, one axis more in front
-    target,  # Bool (H,W) or (D,H,W)
+    pred,  # Mask (H,W) or (D,H,W); with `copies`, one axis more in front
+    target,  # Mask (H,W) or (D,H,W)
     copies=False,  # Does `pred` hold many predictions of the one target?
-) -> tuple:  # Both, as numpy
-    "Both masks, checked against each other."
+) -> tuple:  # Both, as numpy, bool
+    "Both masks; `ValueError` unless they are masks of the same grid."
     pred, target = as_mask(pred, "pred"), as_mask(target, "target")
     if target.ndim not in (2, 3):
         raise ValueError(f"target has shape {target.shape}: a mask is (H,W) or (D,H,W)")
@@ -63,10 +70,12 @@ def counts(
     part=None,  # Pixels that count, bool (..., *shape of target); all if absent
 ) -> tuple:  # TP, FP, FN, TN, each of shape (...)
     "True positives, false positives, false negatives, true negatives."
-    axes, pixels = tuple(range(-target.ndim, 0)), prod(target.shape)
+    axes = tuple(range(-target.ndim, 0))
+    pixels = prod(target.shape)
     if part is not None:
         pred, target, pixels = pred & part, target & part, part.sum(axes)
-    TP, P, T = (pred & target).sum(axes), pred.sum(axes), target.sum(axes)
+    TP = (pred & target).sum(axes)
+    P, T = pred.sum(axes), target.sum(axes)
     return TP, P - TP, T - TP, pixels - P - T + TP
 
 
@@ -82,86 +91,131 @@ def ratios(
         return {name: 100 * np.asarray(part, float) / whole for name, (part, whole) in parts.items()}
 
 
+def pair_ratios(
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
+) -> dict:  # DSC, TPR, TNR, PPV in 0-100, each a float
+    "The four ratios of one prediction."
+    return {name: float(value) for name, value in ratios(*counts(*as_pair(pred, target))).items()}
+
+
 # %% ../../nbs/4_measure/01_metrics.ipynb #c14n
 def dice_score(
-    pred,  # Bool (H,W) or (D,H,W)
-    target,  # Bool, same shape
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
 ) -> float:  # 0-100
     "DSC = 2TP / (2TP + FP + FN): the overlap over the mean size."
-    return float(ratios(*counts(*as_pair(pred, target)))["DSC"])
+    return pair_ratios(pred, target)["DSC"]
 
 
 def sensitivity(
-    pred,  # Bool (H,W) or (D,H,W)
-    target,  # Bool, same shape
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
 ) -> float:  # 0-100
     "TPR = TP / (TP + FN): how much of the target was found."
-    return float(ratios(*counts(*as_pair(pred, target)))["TPR"])
+    return pair_ratios(pred, target)["TPR"]
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c15n
 def specificity(
-    pred,  # Bool (H,W) or (D,H,W)
-    target,  # Bool, same shape
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
 ) -> float:  # 0-100
     "TNR = TN / (TN + FP): how much of the background was left alone."
-    return float(ratios(*counts(*as_pair(pred, target)))["TNR"])
+    return pair_ratios(pred, target)["TNR"]
 
 
 def precision(
-    pred,  # Bool (H,W) or (D,H,W)
-    target,  # Bool, same shape
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
 ) -> float:  # 0-100
     "PPV = TP / (TP + FP): how much of the prediction is right."
-    return float(ratios(*counts(*as_pair(pred, target)))["PPV"])
+    return pair_ratios(pred, target)["PPV"]
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c16n
+def as_spacing(
+    spacing_mm,  # Size of a pixel along each axis, mm
+    shape: tuple,  # Of the mask
+) -> list:  # The same, as floats
+    "The size of a pixel; `ValueError` unless there is a positive number for each axis of the mask."
+    sizes = list(spacing_mm) if np.iterable(spacing_mm) else [spacing_mm]
+    if len(sizes) != len(shape):
+        raise ValueError(f"spacing_mm is {spacing_mm}: a mask of shape {shape} needs {len(shape)} positive numbers")
+    return [float(check_number("spacing_mm", size, 0, ends="()")) for size in sizes]
+
+
+def bounding_box(
+    mask: np.ndarray,  # Bool, not empty
+) -> tuple:  # Where the box begins along each axis; the mask within the box
+    "The smallest box that holds all of the mask."
+    begins, box = [], []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        used = np.flatnonzero(mask.any(others))
+        begins.append(used[0])
+        box.append(slice(used[0], used[-1] + 1))
+    return begins, mask[tuple(box)]
+
+
+def interior(
+    mask: np.ndarray,  # Bool
+    axes: list,  # Along which a pixel has neighbours
+) -> np.ndarray:  # Bool, same shape
+    "The pixels of the mask whose neighbours are in the mask as well."
+    inner = mask.copy()
+    for axis in axes:
+        along, left = mask.swapaxes(0, axis), inner.swapaxes(0, axis)  # views: to change `left` is to change `inner`
+        left[1:] &= along[:-1]
+        left[:-1] &= along[1:]
+        left[0] = left[-1] = False
+    return inner
+
+
+# %% ../../nbs/4_measure/01_metrics.ipynb #c16b
 def boundary(
-    mask,  # Bool (H,W) or (D,H,W)
+    mask,  # Mask (H,W) or (D,H,W)
     spacing_mm=(1, 1),  # Size of a pixel along each axis, mm; slices first
 ) -> np.ndarray:  # (points, axes), mm
     "The boundary pixels of a mask."
     mask = as_mask(mask)
-    if len(spacing_mm) != mask.ndim or not all(0 < s < np.inf for s in spacing_mm):
-        raise ValueError(
-            f"spacing_mm is {tuple(spacing_mm)}: a mask of shape {mask.shape} needs {mask.ndim} positive numbers"
-        )
+    spacing_mm = as_spacing(spacing_mm, mask.shape)
     if not mask.any():
         return np.empty((0, mask.ndim))
-    axes = range(mask.ndim)
-    used = [np.flatnonzero(mask.any(tuple(a for a in axes if a != axis))) for axis in axes]
-    thick = [axis for axis in axes if mask.shape[axis] > 1]
-    mask = mask[tuple(slice(u[0], u[-1] + 1) for u in used)]
-    inside = mask.copy()
-    for axis in thick:
-        m, i = mask.swapaxes(0, axis), inside.swapaxes(0, axis)
-        i[1:] &= m[:-1]
-        i[:-1] &= m[1:]
-        i[0] = i[-1] = False
-    return (np.argwhere(mask & ~inside) + [u[0] for u in used]) * spacing_mm
+    axes = [axis for axis in range(mask.ndim) if mask.shape[axis] > 1]
+    begins, mask = bounding_box(mask)
+    return (np.argwhere(mask & ~interior(mask, axes)) + begins) * spacing_mm
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c19
+def upper(
+    distances,  # (n,), mm
+    percentile: float,  # 100 is the largest
+) -> float:  # mm
+    "A percentile of the distances."
+    return distances.max() if percentile == 100 else np.percentile(distances, percentile)
+
+
 def boundary_distance(
     a,  # (n, axes) boundary points, mm
     b,  # (m, axes) boundary points, mm
     percentile=100,  # Of the distances in each direction; 100 is the Hausdorff distance
-) -> float:  # mm
+) -> float:  # mm; NaN if a boundary has no points
     "Symmetric Hausdorff distance of two boundaries."
-    if not (len(a) and len(b)):
+    check_number("percentile", percentile, 0, 100)
+    if len(a) == 0 or len(b) == 0:
         return float("nan")
     if len(a) * len(b) > 1e6:
-        nearest = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
+        from_a, from_b = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
     else:
         pairs = cdist(a, b)
-        nearest = pairs.min(1), pairs.min(0)
-    return float(max(d.max() if percentile == 100 else np.percentile(d, percentile) for d in nearest))
+        from_a, from_b = pairs.min(1), pairs.min(0)
+    return float(max(upper(from_a, percentile), upper(from_b, percentile)))
 
 
 def hausdorff_distance(
-    pred,  # Bool (H,W) or (D,H,W)
-    target,  # Bool, same shape
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
     spacing_mm=(1, 1),  # Size of a pixel along each axis, mm
     percentile=100,  # 95 for HD95
 ) -> float:  # mm
@@ -171,43 +225,50 @@ def hausdorff_distance(
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c23n
+def distinct_rows(
+    mask: np.ndarray,  # Bool (H,W)
+) -> np.ndarray:  # Bool (rows,W)
+    "The rows that hold pixels, and one empty row if there are any."
+    keep = mask.any(1)
+    keep[keep.argmin()] = True
+    return mask[keep]
+
+
 def hausdorff_rows(
-    pred,  # Bool (H,W)
-    target,  # Bool (H,W)
+    pred,  # Mask (H,W)
+    target,  # Mask (H,W)
 ) -> float:  # Square root of a number of pixels
-    "The ancestor's Hausdorff score: each row a point, from `pred` to `target` only; an empty mask is so many empty rows."
+    "The ancestor's score: each row a point, from `pred` to `target` only; an empty mask is so many empty rows."
     pred, target = as_pair(pred, target)
     if pred.ndim != 2:
         raise ValueError(f"masks of shape {pred.shape}: the row variant is defined for one slice, (H,W)")
-    used, points = (pred | target).any(0), []
-    for mask in (pred, target):
-        keep = mask.any(1)
-        keep[keep.argmin()] = True
-        points.append(mask[keep][:, used].astype(np.float32))
-    p, t = points
-    return sqrt((p.sum(1)[:, None] + t.sum(1) - 2 * p @ t.T).min(1).max())
+    used = (pred | target).any(0)
+    a, b = (distinct_rows(mask)[:, used].astype(np.float32) for mask in (pred, target))
+    differing = a.sum(1)[:, None] + b.sum(1) - 2 * a @ b.T
+    return sqrt(differing.min(1).max())
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c26
 def score_copies(
-    preds,  # Bool (copies,H,W) or (copies,D,H,W)
-    target,  # Bool (H,W) or (D,H,W)
+    preds,  # Masks (copies,H,W) or (copies,D,H,W)
+    target,  # Mask (H,W) or (D,H,W)
     spacing_mm,  # Size of a pixel along each axis, mm
 ) -> dict:  # DSC, HSD, HSD_rows, TPR, TNR, PPV: each (copies,) float64
     "All metrics of many predictions of one target."
     preds, target = as_pair(preds, target, copies=True)
-    edge, ratio = boundary(target, spacing_mm), ratios(*counts(preds, target))
-    HSD = np.array([boundary_distance(boundary(p, spacing_mm), edge) for p in preds])
-    rows = [
-        np.nan if np.isnan(d) or target.ndim == 3 else hausdorff_rows(p, target)
-        for p, d in zip(preds, HSD, strict=True)
-    ]
-    return dict(DSC=ratio.pop("DSC"), HSD=HSD, HSD_rows=np.array(rows), **ratio)
+    edge = boundary(target, spacing_mm)
+    HSD = np.array([boundary_distance(boundary(pred, spacing_mm), edge) for pred in preds])
+    HSD_rows = np.full(len(preds), np.nan)
+    if target.ndim == 2:
+        for i in np.flatnonzero(~np.isnan(HSD)):
+            HSD_rows[i] = hausdorff_rows(preds[i], target)
+    ratio = ratios(*counts(preds, target))
+    return {"DSC": ratio.pop("DSC"), "HSD": HSD, "HSD_rows": HSD_rows, **ratio}
 
 
 def score(
-    pred,  # Bool (H,W) or (D,H,W)
-    target,  # Bool, same shape
+    pred,  # Mask (H,W) or (D,H,W)
+    target,  # Mask, same shape
     spacing_mm,  # Size of a pixel along each axis, mm
 ) -> dict:  # DSC, HSD, HSD_rows, TPR, TNR, PPV; NaN where undefined
     "All metrics of one prediction."

@@ -11,6 +11,7 @@ __all__ = [
     "grown",
     "through",
     "pooled",
+    "doubled",
     "upsampled",
     "upward",
     "copies_through",
@@ -44,8 +45,9 @@ def inside(
     side: int,  # Of the squares, in pixels
 ) -> tuple:  # Index of the copy, the row and the column of each pixel, for channels-last arrays
     "Where the pixels of the squares are."
-    i = at[:, :, None] + torch.arange(side, device=at.device)
-    return torch.arange(len(at), device=at.device)[:, None, None], i[:, 0, :, None], i[:, 1, None, :]
+    copy = torch.arange(len(at), device=at.device)
+    along = at[:, :, None] + torch.arange(side, device=at.device)
+    return copy[:, None, None], along[:, 0, :, None], along[:, 1, None, :]
 
 
 def cut(
@@ -60,66 +62,75 @@ def cut(
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c06
 def window(
-    c: Copies,  # As a layer sees them
+    seen: Copies,  # As a layer sees them
     at: Tensor,  # (n, 2), corners
     side: int,  # Of the windows, in pixels; each holds the square of its copy
 ) -> Tensor:  # (n, C, side, side)
     "A larger square of each copy, filled from the image."
-    if side == c.part.shape[-1]:
-        return c.part
-    x = cut(c.whole, at, side)
-    x.permute(0, 2, 3, 1)[inside(c.at - at, c.part.shape[-1])] = c.part.permute(0, 2, 3, 1)
-    return x
+    if side == seen.part.shape[-1]:
+        return seen.part
+    larger = cut(seen.whole, at, side)
+    square = inside(seen.at - at, seen.part.shape[-1])
+    larger.permute(0, 2, 3, 1)[square] = seen.part.permute(0, 2, 3, 1)
+    return larger
 
 
 def grown(
-    c: Copies,  # As a layer sees them
+    seen: Copies,  # As a layer sees them
     by: int,  # Pixels more on each side
     n: int,  # Side of the image
 ) -> tuple:  # Corners (n, 2) and side of the larger squares, moved back into the image where they would leave it
     "The squares, made larger."
-    side = min(c.part.shape[-1] + 2 * by, n)
-    return (c.at - by).clamp(0, n - side), side
+    side = min(seen.part.shape[-1] + 2 * by, n)
+    return (seen.at - by).clamp(0, n - side), side
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c08
 def through(
     layers,  # Layers that together reach `reach` pixels
-    c: Copies,  # What they see
+    seen: Copies,  # What they see
     reach: int,  # In pixels
 ) -> Copies:
     "What comes out of some layers."
-    n = c.whole.shape[-1]
-    (at, side), (changed, keep) = grown(c, 2 * reach, n), grown(c, reach, n)
-    y = layers(window(c, at, side))
-    return Copies(layers(c.whole), cut(y, changed - at, keep) if keep < side else y, changed)
+    n = seen.whole.shape[-1]
+    at, side = grown(seen, 2 * reach, n)
+    changed, keep = grown(seen, reach, n)
+    part = layers(window(seen, at, side))
+    if keep < side:
+        part = cut(part, changed - at, keep)
+    return Copies(layers(seen.whole), part, changed)
 
 
 def pooled(
-    c: Copies,  # As a layer sees them
+    seen: Copies,  # As a layer sees them
 ) -> Copies:
     "Half the size: the squares are widened to even corners first."
-    n = c.whole.shape[-1]
-    side = min(2 * (c.part.shape[-1] // 2 + 1), n)
-    at = (c.at // 2 * 2).clamp(0, n - side)
-    return Copies(F.max_pool2d(c.whole, 2), F.max_pool2d(window(c, at, side), 2), at // 2)
+    n = seen.whole.shape[-1]
+    side = min(2 * (seen.part.shape[-1] // 2 + 1), n)
+    at = (seen.at // 2 * 2).clamp(0, n - side)
+    return Copies(F.max_pool2d(seen.whole, 2), F.max_pool2d(window(seen, at, side), 2), at // 2)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c10
+def doubled(
+    x: Tensor,  # (n, C, N, N)
+) -> Tensor:  # (n, C, 2N, 2N)
+    "Upsampling as the U-Net does it."
+    return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+
+
 def upsampled(
-    c: Copies,  # As a layer sees them
+    seen: Copies,  # As a layer sees them
 ) -> Copies:
     "Twice the size."
-
-    def up(x):
-        return F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
-
-    n = c.whole.shape[-1]
+    n = seen.whole.shape[-1]
     step = (2 * n - 1) / max(n - 1, 1)
-    side = min(ceil((c.part.shape[-1] + 1) * step), 2 * n)
-    at = (((c.at - 1) * step).floor().long() + 1).clamp(0, 2 * n - side)
-    copies = up(window(c, torch.zeros_like(c.at), n))
-    return Copies(up(c.whole), cut(copies, at, side) if side < 2 * n else copies, at)
+    side = min(ceil((seen.part.shape[-1] + 1) * step), 2 * n)
+    at = (((seen.at - 1) * step).floor().long() + 1).clamp(0, 2 * n - side)
+    part = doubled(window(seen, torch.zeros_like(seen.at), n))
+    if side < 2 * n:
+        part = cut(part, at, side)
+    return Copies(doubled(seen.whole), part, at)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c10b
@@ -138,17 +149,17 @@ def upward(
 
 def copies_through(
     model: UNet,  # In eval mode
-    c: Copies,  # Of the image
+    seen: Copies,  # Of the image
 ) -> Copies:  # Of the logits
     "The U-Net, level by level."
     levels = []
     for block in model.down:
-        levels.append(through(block, c, 2))
-        c = pooled(levels[-1])
-    c = through(model.bottleneck, c, 2)
+        levels.append(through(block, seen, 2))
+        seen = pooled(levels[-1])
+    seen = through(model.bottleneck, seen, 2)
     for block, level in zip(model.up, reversed(levels), strict=True):
-        c = upward(block, upsampled(c), level)
-    return through(model.head, c, 1)
+        seen = upward(block, upsampled(seen), level)
+    return through(model.head, seen, 1)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c11
@@ -163,10 +174,12 @@ def predict_occluded(
 ) -> Tensor:  # (cells, N, N), bool
     "The pixels predicted to be grey matter in each copy of the image."
     model.eval()
-    n, least, preds = image.shape[-1], math.log(threshold / (1 - threshold)), []
+    n, least = image.shape[-1], math.log(threshold / (1 - threshold))
     image = image.contiguous(memory_format=torch.channels_last)
+    preds = []
     for some in corners.split(batch_size):
         at = some.clamp(max=n - size)
-        c = copies_through(model, Copies(image, cut(occlude(image, window_mask(some, size, (n, n))), at, size), at))
-        preds.append(window(c, torch.zeros_like(at), n)[:, 0] > least)
+        holes = cut(occlude(image, window_mask(some, size, (n, n))), at, size)
+        logits = copies_through(model, Copies(image, holes, at))
+        preds.append(window(logits, torch.zeros_like(at), n)[:, 0] > least)
     return torch.cat(preds)

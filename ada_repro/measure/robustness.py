@@ -9,6 +9,7 @@ __all__ = [
     "score_changed",
     "group_means",
     "score_parts",
+    "predict_cells",
     "evaluate_slice",
     "evaluate",
     "evaluate_run",
@@ -43,7 +44,8 @@ def cell_groups(
 ) -> np.ndarray:  # (cells,): 'touching', 'near' or 'far', in the order of `occlusion_grid`
     "How each cell lies to the ground truth."
     away = distance_transform_edt(~target.cpu().numpy())
-    closest = np.array([away[r : r + size, c : c + size].min() for r, c in occlusion_grid(len(away), size)])
+    grid = occlusion_grid(len(away), size)
+    closest = np.array([away[row : row + size, col : col + size].min() for row, col in grid])
     return np.select([closest == 0, closest <= near_px], ["touching", "near"], "far")
 
 
@@ -56,8 +58,10 @@ def score_changed(
 ) -> pd.DataFrame:  # A row per copy, a column per metric
     "Table 1 for each copy."
     changed = (preds != original).any((1, 2))
-    scores = pd.DataFrame(score_copies(torch.cat([original[None], preds[changed]]), target, (spacing_mm, spacing_mm)))
-    return scores.iloc[torch.where(changed, changed.cumsum(0), 0)].reset_index(drop=True)
+    different = torch.cat([original[None], preds[changed]])
+    scores = pd.DataFrame(score_copies(different, target, (spacing_mm, spacing_mm)))
+    row = torch.where(changed, changed.cumsum(0), 0)  # 0: that of the original
+    return scores.iloc[row].reset_index(drop=True)
 
 
 def group_means(
@@ -66,12 +70,8 @@ def group_means(
 ) -> pd.DataFrame:  # A row per group: `cells`, `empty` predictions among them, mean of each metric where it is defined
     "The mean of each metric over the copies of each group."
     by = scores.groupby(groups)
-    return (
-        by.mean()
-        .assign(cells=by.size(), empty=scores.PPV.isna().groupby(groups).sum())
-        .rename_axis("group")
-        .reset_index()
-    )
+    empty = scores.PPV.isna().groupby(groups).sum()
+    return by.mean().assign(cells=by.size(), empty=empty).rename_axis("group").reset_index()
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c10b
@@ -81,12 +81,32 @@ def score_parts(
     hidden: Tensor,  # Where each copy has its hole (n, H, W), bool, on the CPU
 ) -> pd.DataFrame:  # A row per copy and part, a column per ratio
     "The ratios of Table 1 inside and outside the hole of each copy."
-    pred, target, hidden = (as_mask(m) for m in (preds, target, hidden))
+    pred, target, hidden = (as_mask(mask) for mask in (preds, target, hidden))
     parts = {"inside": hidden, "outside": ~hidden}
-    return pd.concat({name: pd.DataFrame(ratios(*counts(pred, target, part))) for name, part in parts.items()})
+    scores = {name: pd.DataFrame(ratios(*counts(pred, target, part))) for name, part in parts.items()}
+    return pd.concat(scores)
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c11
+def predict_cells(
+    model: nn.Module,  # Image -> logits
+    image: Tensor,  # (1, 1, H, W)
+    size: int,  # Side of a cell, in pixels
+    threshold: float,  # Probability from which a pixel is grey matter
+) -> tuple[
+    Tensor, Tensor
+]:  # Predictions of the copies (cells, H, W), bool; where each has its hole (cells, H, W), bool
+    "The copies of Algorithm 2, predicted; on the CPU."
+    corners = torch.tensor(occlusion_grid(image.shape[-1], size), device=image.device)
+    masks = window_mask(corners, size, image.shape[-2:])
+    if type(model) is UNet:
+        preds = predict_occluded(model, image, corners, size, threshold)
+    else:
+        preds = predict(model, occlude(image, masks), threshold)
+    return preds.cpu(), ~masks.cpu()
+
+
+# %% ../../nbs/4_measure/03_robustness.ipynb #c11b
 def evaluate_slice(
     model: nn.Module,  # Image -> logits
     image: Tensor,  # (1, 1, H, W)
@@ -98,31 +118,20 @@ def evaluate_slice(
     threshold: float,  # Probability from which a pixel is grey matter
 ) -> tuple[pd.DataFrame, Tensor]:  # A row per group; predictions (2, H, W) of the original and without context
     "Tables 3 and 4 of one slice."
-    corners = torch.tensor(occlusion_grid(image.shape[-1], size), device=image.device)
-    masks = window_mask(corners, size, image.shape[-2:])
-    if type(model) is UNet:
-        preds = predict_occluded(model, image, corners, size, threshold).cpu()
-    else:
-        preds = predict(model, occlude(image, masks), threshold).cpu()
-    two, target, targets = (
-        predict(model, torch.cat([image, image * target]), threshold).cpu(),
-        target.cpu(),
-        targets.cpu(),
-    )
+    preds, hidden = predict_cells(model, image, size, threshold)
+    wholes = predict(model, torch.cat([image, image * target]), threshold).cpu()
+    target, original = target.cpu(), wholes[0]
     groups = cell_groups(target, size, near_px)
-    cells, touching = score_changed(preds, target, two[0], spacing_mm), groups == "touching"
-    parts = score_parts(preds[touching], target, ~masks[touching].cpu())
-    wholes = score_changed(two, target, two[0], spacing_mm)
-    rows = pd.concat(
-        [
-            group_means(wholes, np.array(["original", "context"])),
-            group_means(cells, groups),
-            group_means(parts, parts.index.get_level_values(0)),
-        ],
-        ignore_index=True,
-    )
-    dice = [dice_score(two[0], t) for t in targets]
-    return rows.assign(DSC_raters=np.where(rows.group == "original", np.nanmean(dice), np.nan)), two
+    touching = groups == "touching"
+    parts = score_parts(preds[touching], target, hidden[touching])
+    means = [
+        group_means(score_changed(wholes, target, original, spacing_mm), np.array(["original", "context"])),
+        group_means(score_changed(preds, target, original, spacing_mm), groups),
+        group_means(parts, parts.index.get_level_values(0)),
+    ]
+    rows = pd.concat(means, ignore_index=True)
+    dice = [dice_score(original, rater) for rater in targets.cpu()]
+    return rows.assign(DSC_raters=np.where(rows.group == "original", np.nanmean(dice), np.nan)), wholes
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c12n
@@ -136,27 +145,26 @@ def evaluate(
     precision="float32",  # Of the network: 'float32' or 'bfloat16'
 ) -> tuple[
     pd.DataFrame, np.ndarray
-]:  # A row per slice and group; predictions (N, 2, H, W), bool, of the originals and without context
+]:  # A row per slice and group; predictions as of `evaluate_slice` (N, 2, H, W), bool
     "Tables 3 and 4 of all slices."
-    rows, preds, consensus = [], [], slices.consensus
-    for i, at in enumerate(tqdm(slices.table.itertuples(), total=len(slices.table), desc=desc, unit="slice")):
-        with torch.autocast(slices.images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            one, two = evaluate_slice(
-                model,
-                slices.images[i : i + 1],
-                slices.targets[i],
-                consensus[i],
-                at.spacing_mm,
-                size,
-                near_px,
-                threshold,
-            )
-        rows.append(one.assign(site=at.site, subject=at.subject, slice=at.slice))
-        preds.append(two.numpy())
+    images, consensus = slices.images, slices.consensus
+    how = (size, near_px, threshold)
+    rows, preds = [], []
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+        for i, at in enumerate(tqdm(slices.table.itertuples(), total=len(slices), desc=desc, unit="slice")):
+            one, wholes = evaluate_slice(model, images[i : i + 1], slices.targets[i], consensus[i], at.spacing_mm, *how)
+            rows.append(one.assign(site=at.site, subject=at.subject, slice=at.slice))
+            preds.append(wholes.numpy())
     return pd.concat(rows, ignore_index=True), np.stack(preds)
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c17
+COLUMNS = [
+    *("arm", "seed", "weights", "site", "subject", "slice", "group", "cells", "empty"),
+    *("DSC", "HSD", "HSD_rows", "TPR", "TNR", "PPV", "DSC_raters"),
+]
+
+
 def evaluate_run(
     run: Path,  # Folder of the run, named `<arm>-<seed>`
     folder: Path,  # Folder to write: scores.csv, preds.npz
@@ -165,38 +173,19 @@ def evaluate_run(
     size: int,  # Side of a cell, in pixels
     near_px: float,  # Cells at most this far from the ground truth are near, in pixels
     threshold: float,  # Probability from which a pixel is grey matter
-) -> pd.DataFrame:  # A row per slice, group and weights
+) -> pd.DataFrame:  # A row per slice, group and weights: `COLUMNS`
     "Score a run and write its folder of scores, whole or not at all."
     arm, _, seed = run.name.rpartition("-")
+    files = {weights: run / f"{weights}.safetensors" for weights in ("best", "last")}
     scores, preds = {}, {}
-    for weights in ("best", "last"):
-        if scores and filecmp.cmp(run / "best.safetensors", run / "last.safetensors", shallow=False):
-            scores[weights] = scores["best"]
-            continue
-        model = load_model(run / f"{weights}.safetensors", width)
-        scores[weights], preds[weights] = evaluate(model, slices, size, near_px, threshold, f"{run.name} {weights}")
+    for weights, path in files.items():
+        if weights == "last" and filecmp.cmp(files["best"], path, shallow=False):
+            scores["last"] = scores["best"]
+        else:
+            model = load_model(path, width)
+            scores[weights], preds[weights] = evaluate(model, slices, size, near_px, threshold, f"{run.name} {weights}")
     table = pd.concat(scores, names=["weights"]).reset_index("weights").assign(arm=arm, seed=int(seed))[COLUMNS]
     with whole_folder(folder) as to:
         table.to_csv(to / "scores.csv", index=False)
         np.savez_compressed(to / "preds.npz", original=preds["best"][:, 0], context=preds["best"][:, 1])
     return table
-
-
-COLUMNS = [
-    "arm",
-    "seed",
-    "weights",
-    "site",
-    "subject",
-    "slice",
-    "group",
-    "cells",
-    "empty",
-    "DSC",
-    "HSD",
-    "HSD_rows",
-    "TPR",
-    "TNR",
-    "PPV",
-    "DSC_raters",
-]

@@ -65,14 +65,15 @@ def unguarded_map(
     model: nn.Module,  # Image -> logits, in eval mode
     image: Tensor,  # Images (B, 1, H, W)
     target: Tensor,  # Ground truth (B, H, W), bool
-    f: Callable,  # `f(score, x, layer)` -> maps (B, 1, H, W)
+    attribute: Callable,  # `attribute(score, x, layer)` -> maps (B, 1, H, W)
     sign: str = "absolute",  # Or 'signed'
     layer: str = "bottleneck.5",  # The module GradCam looks at
 ) -> Tensor:  # Maps (B, H, W)
     "A map, whatever the network is made of."
-    score, x = ForegroundScore(model, target[:, None].float()), image.clone().requires_grad_()
+    score = ForegroundScore(model, target[:, None].float())
+    x = image.clone().requires_grad_()
     with warnings.catch_warnings(action="ignore"):
-        maps = f(score, x, model.get_submodule(layer)).detach().squeeze(1)
+        maps = attribute(score, x, model.get_submodule(layer)).detach().squeeze(1)
     return maps.abs() if sign == "absolute" else maps
 
 
@@ -82,7 +83,7 @@ def signed_guided_gradcam(
     x: Tensor,  # Images (B, 1, H, W)
     layer: nn.Module,  # Whose feature maps are weighted
 ) -> Tensor:  # Maps (B, 1, H, W), of either sign
-    "The same times guided backprop."
+    "Signed GradCam times guided backprop."
     return SALIENCY["signed_gradcam"](score, x, layer) * attr.GuidedBackprop(score).attribute(x)
 
 
@@ -115,10 +116,9 @@ def choice_maps(
     if choice == "functional_relu":
         return unguarded_map(functional_twin(model), image, target, SALIENCY[method])
     if choice == "sibling":
-        return unguarded_map(
-            model, image, target, SIBLING.get(method, SALIENCY[method]), "absolute" if method in UNSIGNED else "signed"
-        )
-    options = {k: v for k, v in CHOICES[choice].items() if k in ("explain", "sign", "layer")}
+        sign = "absolute" if method in UNSIGNED else "signed"
+        return unguarded_map(model, image, target, SIBLING.get(method, SALIENCY[method]), sign)
+    options = {name: value for name, value in CHOICES[choice].items() if name in ("explain", "sign", "layer")}
     return saliency_map(model, image, target, method, **options)
 
 
@@ -134,11 +134,10 @@ def choice_windows(
 ) -> tuple[np.ndarray, np.ndarray]:  # Corners (N, 2); whether a map was flat (N,)
     "The windows of a method under a choice; a flat map has the same random window under all."
     batches = zip(slices.images.split(batch_size), slices.consensus.split(batch_size), strict=True)
-    maps = torch.cat([choice_maps(model, x, t, method, choice) for x, t in batches])
-    rules = {k: v for k, v in CHOICES[choice].items() if k in ("protect", "flat")}
-    corners, flat = choose_windows(
-        maps, size, slices.consensus, generator=named_generator(seed, "sensitivity"), **rules
-    )
+    maps = torch.cat([choice_maps(model, image, target, method, choice) for image, target in batches])
+    rules = {name: value for name, value in CHOICES[choice].items() if name in ("protect", "flat")}
+    generator = named_generator(seed, "sensitivity")
+    corners, flat = choose_windows(maps, size, slices.consensus, generator=generator, **rules)
     return corners.cpu().numpy(), flat.cpu().numpy()
 
 
@@ -149,23 +148,19 @@ def window_sensitivity(
     methods: list,  # Names in `SALIENCY`
     size: int,  # Side of the window, in pixels
     seed: int,  # Of the windows of flat maps
-) -> pd.DataFrame:  # A row per method and choice: mean IoU with the default's windows and with vanilla's default, shares of flat maps and of windows in the corner
+) -> pd.DataFrame:  # A row per method and choice: seed, method, choice, iou, iou_vanilla, flat, corner, slices
     "How far each choice moves the windows of each method."
-    vanilla, rows = choice_windows(model, slices, "vanilla", "default", size, seed)[0], []
+    vanilla, _ = choice_windows(model, slices, "vanilla", "default", size, seed)
+    rows = []
     for method in tqdm(methods, desc="sensitivity", unit="method"):
-        default = choice_windows(model, slices, method, "default", size, seed)[0]
+        default, _ = choice_windows(model, slices, method, "default", size, seed)
         for choice in CHOICES:
-            at, flat = choice_windows(model, slices, method, choice, size, seed)
-            rows.append(
-                {
-                    "seed": seed,
-                    "method": method,
-                    "choice": choice,
-                    "iou": window_iou(at, default, size).mean(),
-                    "iou_vanilla": window_iou(at, vanilla, size).mean(),
-                    "flat": flat.mean(),
-                    "corner": (at == 0).all(1).mean(),
-                    "slices": len(at),
-                }
-            )
+            corners, flat = choice_windows(model, slices, method, choice, size, seed)
+            row = {"seed": seed, "method": method, "choice": choice}
+            row["iou"] = window_iou(corners, default, size).mean()
+            row["iou_vanilla"] = window_iou(corners, vanilla, size).mean()
+            row["flat"] = flat.mean()
+            row["corner"] = (corners == 0).all(1).mean()
+            row["slices"] = len(corners)
+            rows.append(row)
     return pd.DataFrame(rows)

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "STRESS",
+    "COLUMNS",
     "stress",
     "holes",
     "hole",
@@ -12,7 +13,7 @@ __all__ = [
     "hole_mean",
     "hole_noise",
     "hole_blur",
-    "rescan",
+    "scanned_with",
     "monai",
     "noise",
     "bias",
@@ -70,7 +71,8 @@ def holes(
 ) -> Tensor:  # (cells, 1, H, W)
     "One copy for each cell of a grid, that cell filled."
     corners = torch.tensor(occlusion_grid(image.shape[-1] + offset, size), device=image.device) - offset
-    return torch.where(window_mask(corners, size, image.shape[-2:])[:, None], image, fill)
+    mask = window_mask(corners, size, image.shape[-2:])
+    return torch.where(mask[:, None], image, fill)
 
 
 @stress(hole_2_5mm=2.5, hole_5mm=5.0, hole_7_5mm=7.5, hole_10mm=10.0)
@@ -92,26 +94,27 @@ def hole_mean(image, generator, spacing_mm, level):
     "Each cell set to its own mean."
     size = round(level / spacing_mm)
     mean = F.avg_pool2d(image, size, ceil_mode=True, count_include_pad=False)
-    return holes(image, size, F.interpolate(mean, scale_factor=size)[..., : image.shape[-2], : image.shape[-1]])
+    fill = F.interpolate(mean, scale_factor=size)[..., : image.shape[-2], : image.shape[-1]]
+    return holes(image, size, fill)
 
 
 @stress(hole_noise=5.0)
 def hole_noise(image, generator, spacing_mm, level):
     "Each cell filled with noise."
-    return holes(image, round(level / spacing_mm), image.std() * torch.randn(image.shape, generator=generator))
+    fill = image.std() * torch.randn(image.shape, generator=generator)
+    return holes(image, round(level / spacing_mm), fill)
 
 
 @stress(hole_blur=5.0)
 def hole_blur(image, generator, spacing_mm, level):
     "Each cell blurred."
     sigma = 1.5 / spacing_mm
-    return holes(
-        image, round(level / spacing_mm), torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma)))
-    )
+    fill = torch.from_numpy(gaussian_filter(image.numpy(), (0, 0, sigma, sigma)))
+    return holes(image, round(level / spacing_mm), fill)
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c13
-def rescan(
+def scanned_with(
     image: Tensor,  # (1, 1, H, W), z-scored
     fault: Callable,  # Intensities (1, H, W), from 0 up -> intensities
 ) -> Tensor:  # (1, 1, H, W), z-scored
@@ -130,29 +133,29 @@ def monai(
         from monai import transforms
     except ImportError:
         raise ImportError("The faults of scanners are simulated by MONAI. Install it: pip install -e .[dev]") from None
-    f = getattr(transforms, name)(**options)
-    if isinstance(f, transforms.Randomizable):
-        f.set_random_state(seed=int(torch.randint(2**31, (), generator=generator)))
-    return lambda x: f(x).as_tensor()
+    transform = getattr(transforms, name)(**options)
+    if isinstance(transform, transforms.Randomizable):
+        transform.set_random_state(seed=int(torch.randint(2**31, (), generator=generator)))
+    return lambda x: transform(x).as_tensor()
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c14
 @stress(noise_mild=0.15, noise_strong=0.4)
 def noise(image, generator, spacing_mm, level):
     "Rician noise, its standard deviation a share of that of the slice."
-    return rescan(image, monai("RandRicianNoise", generator, prob=1, std=level, sample_std=False))
+    return scanned_with(image, monai("RandRicianNoise", generator, prob=1, std=level, sample_std=False))
 
 
 @stress(bias_mild=0.2, bias_strong=0.5)
 def bias(image, generator, spacing_mm, level):
     "A smooth field over the image, its coefficients drawn between minus and plus the strength."
-    return rescan(image, monai("RandBiasField", generator, prob=1, coeff_range=(-level, level)))
+    return scanned_with(image, monai("RandBiasField", generator, prob=1, coeff_range=(-level, level)))
 
 
 @stress(contrast_low=0.6, contrast_high=1.6)
 def contrast(image, generator, spacing_mm, level):
     "Intensities to a power: below 1 dark tissues part, above 1 bright ones."
-    return rescan(image, monai("AdjustContrast", generator, gamma=level))
+    return scanned_with(image, monai("AdjustContrast", generator, gamma=level))
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c16
@@ -160,7 +163,7 @@ def contrast(image, generator, spacing_mm, level):
 def ghosting(image, generator, spacing_mm, level):
     "Every second line of k-space weakened by this share."
     weight = 1 - level * (torch.arange(image.shape[-2]) % 2)[:, None]
-    return rescan(image, lambda x: torch.fft.ifft2(torch.fft.fft2(x) * weight).abs())
+    return scanned_with(image, lambda x: torch.fft.ifft2(torch.fft.fft2(x) * weight).abs())
 
 
 @stress(motion_mild=1.0, motion_strong=3.0)
@@ -168,7 +171,7 @@ def motion(image, generator, spacing_mm, level):
     "The lines of k-space after those of 10 mm waves see the image this many mm lower."
     per_mm = torch.fft.fftfreq(image.shape[-2], spacing_mm)[:, None]
     turn = torch.exp(-2j * torch.pi * per_mm * level * (per_mm > 0.1))
-    return rescan(image, lambda x: torch.fft.ifft2(torch.fft.fft2(x) * turn).abs())
+    return scanned_with(image, lambda x: torch.fft.ifft2(torch.fft.fft2(x) * turn).abs())
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c21
@@ -191,15 +194,17 @@ def some_of_each(
     per_subject: int,  # How many of each subject to keep, at most
 ) -> Slices:
     "Slices evenly spaced in each subject, its first and last among them."
-    rows = [
-        at[np.unique(np.linspace(0, len(at) - 1, per_subject).round().astype(int))]
-        for at in slices.table.groupby("subject", sort=False).indices.values()
-    ]
-    keep = np.concatenate(rows)
+    keep = []
+    for rows in slices.table.groupby("subject", sort=False).indices.values():
+        spaced = np.linspace(0, len(rows) - 1, per_subject).round().astype(int)
+        keep.extend(rows[np.unique(spaced)])
     return Slices(slices.images[keep], slices.targets[keep], slices.table.iloc[keep].reset_index(drop=True))
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c22
+COLUMNS = ["arm", "seed", "subject", "slice", "stress", "DSC"]
+
+
 def evaluate_stress(
     run: Path,  # Folder of the run, named `<arm>-<seed>`
     slices: Slices,  # Validation slices
@@ -207,30 +212,23 @@ def evaluate_stress(
     near_mm: float,  # How near to the grey matter a copy must differ to count
     per_subject: int,  # Slices of each subject, at most
     threshold: float,  # Probability from which a pixel is grey matter
-) -> pd.DataFrame:  # A row per slice and stress, and one for the original: arm, seed, subject, slice, stress, DSC
+) -> pd.DataFrame:  # A row per slice and stress, and one for the original: `COLUMNS`
     "How the best epoch of a run stands every stress."
     arm, _, seed = run.name.rpartition("-")
-    model, slices, rows = load_model(run / "best.safetensors", width), some_of_each(slices, per_subject), []
+    model, slices = load_model(run / "best.safetensors", width), some_of_each(slices, per_subject)
     target, spacing_mm = slices.consensus, slices.table.spacing_mm.iloc[0]
     near = zones(target, spacing_mm, near_mm) < 2
+    rows = []
     for i, at in enumerate(tqdm(slices.table.itertuples(), total=len(slices), desc=run.name, unit="slice")):
-        image, row = (
-            slices.images[i : i + 1].cpu(),
-            {"arm": arm, "seed": int(seed), "subject": at.subject, "slice": at.slice},
-        )
-        rows.append(
-            row
-            | {
-                "stress": "original",
-                "DSC": mean_dice(predict(model, slices.images[i : i + 1], threshold), target[i : i + 1]),
-            }
-        )
-        for name, f in STRESS.items():
-            copies = f(image, named_generator(int(seed), "stress", name, at.subject, at.slice), spacing_mm)
-            rows.append(
-                row | {"stress": name, "DSC": stressed_dice(model, image, target[i], copies, near[i], threshold)}
-            )
-    return pd.DataFrame(rows)
+        one = slices.images[i : i + 1]
+        dice = {"original": mean_dice(predict(model, one, threshold), target[i : i + 1])}
+        image = one.cpu()
+        for name, apply in STRESS.items():
+            generator = named_generator(int(seed), "stress", name, at.subject, at.slice)
+            copies = apply(image, generator, spacing_mm)
+            dice[name] = stressed_dice(model, image, target[i], copies, near[i], threshold)
+        rows.extend((arm, int(seed), at.subject, at.slice, name, value) for name, value in dice.items())
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c22b

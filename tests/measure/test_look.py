@@ -130,7 +130,7 @@ class Brightness(nn.Module):
 
 
 def test_deletion_takes_the_brightest_and_spares_the_target(square):
-    "The prediction is what is left bright: 80 pixels outside and the target, of which half, then all but the target are deleted."
+    "Found is what is left bright: 80 pixels beside the target, of which none, half, then all are deleted."
     image, saliency = torch.ones(1, 1, 9, 9), square.float() + torch.arange(81.0).reshape(1, 9, 9)
     curve = deletion_curve(Brightness(), image, square, saliency, square, named_generator("any"), shares=(0, 0.5, 1))
     assert curve[0].tolist() == pytest.approx([200 / 82, 200 / 42, 100])

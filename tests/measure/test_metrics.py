@@ -278,9 +278,13 @@ def test_numpy_or_torch_and_nothing_changed(metric):
 @pytest.mark.parametrize(
     "pred, target, said",
     [
-        (SOME.astype(float), SOME, "pred is float64, not bool"),
-        (SOME, SOME.astype(np.uint8), "target is uint8, not bool"),
-        (torch.from_numpy(SOME).float(), SOME, "pred is float32, not bool"),
+        (SOME * 0.7, SOME, "pred must hold only zeros and ones, but holds 0.7; threshold it"),
+        (SOME, SOME.astype(np.uint8) * 2, "target must hold only zeros and ones, but holds 2"),
+        (torch.from_numpy(SOME) * -1.0, SOME, "pred must hold only zeros and ones, but holds -1"),
+        (np.where(SOME, np.nan, 0), SOME, "pred must hold only zeros and ones, but holds nan"),
+        (SOME, [[0, 1], [1]], "inhomogeneous"),
+        ("SOME", SOME, "pred must hold only zeros and ones, but holds SOME"),
+        (None, SOME, "pred must hold only zeros and ones, but holds None"),
         (SOME, SOME[:5], "same grid"),
         (SOME[None], SOME, "same grid"),
         (SOME[0], SOME[0], r"\(H,W\) or \(D,H,W\)"),
@@ -293,12 +297,47 @@ def test_bad_masks_are_refused(metric, pred, target, said):
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("spacing", [(1,), (1, 1, 1), (1, 0), (-1, 1), (math.nan, 1), (1, math.inf)])
-def test_bad_spacing_is_refused(spacing):
-    with pytest.raises(ValueError, match="needs 2 positive numbers"):
-        hausdorff_distance(SOME, SOME, spacing)
-    with pytest.raises(ValueError, match="spacing_mm"):
-        score(SOME, EMPTY, spacing)
+OTHER_TYPES = {
+    "float": SOME.astype(float),
+    "uint8": SOME.astype(np.uint8),
+    "list": SOME.tolist(),
+    "list of 0 and 1": SOME.astype(int).tolist(),
+    "object": SOME.astype(object),
+    "torch bool": torch.from_numpy(SOME),
+    "torch uint8": torch.from_numpy(SOME).byte(),
+    "torch bfloat16": torch.from_numpy(SOME).bfloat16(),
+    "torch with gradient": torch.from_numpy(SOME).float().requires_grad_(),
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_TYPES)
+def test_zeros_and_ones_of_any_type_are_a_mask(kind):
+    mask, other = OTHER_TYPES[kind], np.roll(SOME, 1, 0)
+    assert score(mask, other, (1, 1)) == score(SOME, other, (1, 1))
+    assert score(other, mask, torch.tensor([0.5, 0.25])) == score(other, SOME, (0.5, 0.25))
+    for metric in ALL:
+        assert metric(mask, other) == metric(SOME, other)
+
+
+@pytest.mark.parametrize(
+    "spacing, said",
+    [
+        ((1,), "needs 2 positive numbers"),
+        ((1, 1, 1), "needs 2 positive numbers"),
+        (0.5, "needs 2 positive numbers"),
+        (None, "needs 2 positive numbers"),
+        ((1, 0), "a number above 0, not 0"),
+        ((-1, 1), "a number above 0, not -1"),
+        ((math.nan, 1), "a number, not nan"),
+        ((1, math.inf), "a number, not inf"),
+        ((1, "1"), "a number, not '1'"),
+    ],
+)
+def test_bad_spacing_is_refused(spacing, said):
+    for refuse in (lambda: hausdorff_distance(SOME, SOME, spacing), lambda: score(SOME, EMPTY, spacing)):
+        with pytest.raises(ValueError, match=said) as e:
+            refuse()
+        assert "spacing_mm" in str(e.value) and "\n" not in str(e.value)
 
 
 def test_other_refusals():

@@ -1,4 +1,4 @@
-"What must hold for every stress of the registry, holes counted by hand, and the evaluation against copies scored one by one."
+"What must hold for every stress of the registry, holes counted by hand, and scores against copies scored one by one."
 
 import builtins
 
@@ -16,7 +16,7 @@ from ada_repro.evidence.figures import plot_stress
 from ada_repro.evidence.scores import dice_lost
 from ada_repro.measure.look import zones
 from ada_repro.measure.metrics import dice_score
-from ada_repro.measure.stress import STRESS, evaluate_stress, holes, rescan, some_of_each, stressed_dice
+from ada_repro.measure.stress import STRESS, evaluate_stress, holes, scanned_with, some_of_each, stressed_dice
 from ada_repro.method.mask import build_robustness_data
 from ada_repro.train.training import cpu_weights, new_state, predict, train
 
@@ -135,7 +135,7 @@ def test_strong_is_farther_than_mild(image, kind):
 
 
 def test_no_fault_no_change(image):
-    torch.testing.assert_close(rescan(image, lambda x: x), image, rtol=0, atol=1e-5)
+    torch.testing.assert_close(scanned_with(image, lambda x: x), image, rtol=0, atol=1e-5)
 
 
 def test_a_ghost_is_half_a_field_away():
