@@ -258,6 +258,10 @@ d = {
                 "5_evidence/figures.html#mark_paper",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.middle_of": (
+                "5_evidence/figures.html#middle_of",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.name_heights": (
                 "5_evidence/figures.html#name_heights",
                 "ada_repro/evidence/figures.py",
@@ -280,6 +284,10 @@ d = {
             ),
             "ada_repro.evidence.figures.plot_convergence": (
                 "5_evidence/figures.html#plot_convergence",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.plot_giveaway": (
+                "5_evidence/figures.html#plot_giveaway",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.plot_iou": (
@@ -582,6 +590,10 @@ d = {
                 "4_measure/agreement.html#chance_iou",
                 "ada_repro/measure/agreement.py",
             ),
+            "ada_repro.measure.agreement.found_examples": (
+                "4_measure/agreement.html#found_examples",
+                "ada_repro/measure/agreement.py",
+            ),
             "ada_repro.measure.agreement.iou_matrix": (
                 "4_measure/agreement.html#iou_matrix",
                 "ada_repro/measure/agreement.py",
@@ -599,12 +611,32 @@ d = {
                 "ada_repro/measure/agreement.py",
             ),
         },
+        "ada_repro.measure.giveaway": {
+            "ada_repro.measure.giveaway.giveaway": (
+                "4_measure/giveaway.html#giveaway",
+                "ada_repro/measure/giveaway.py",
+            ),
+            "ada_repro.measure.giveaway.giveaway_arms": (
+                "4_measure/giveaway.html#giveaway_arms",
+                "ada_repro/measure/giveaway.py",
+            ),
+            "ada_repro.measure.giveaway.giveaway_example": (
+                "4_measure/giveaway.html#giveaway_example",
+                "ada_repro/measure/giveaway.py",
+            ),
+            "ada_repro.measure.giveaway.own_copies": (
+                "4_measure/giveaway.html#own_copies",
+                "ada_repro/measure/giveaway.py",
+            ),
+        },
         "ada_repro.measure.look": {
             "ada_repro.measure.look.deletion_curve": (
                 "4_measure/look.html#deletion_curve",
                 "ada_repro/measure/look.py",
             ),
+            "ada_repro.measure.look.deletion_rank": ("4_measure/look.html#deletion_rank", "ada_repro/measure/look.py"),
             "ada_repro.measure.look.few": ("4_measure/look.html#few", "ada_repro/measure/look.py"),
+            "ada_repro.measure.look.long_table": ("4_measure/look.html#long_table", "ada_repro/measure/look.py"),
             "ada_repro.measure.look.look_at": ("4_measure/look.html#look_at", "ada_repro/measure/look.py"),
             "ada_repro.measure.look.map_quality": ("4_measure/look.html#map_quality", "ada_repro/measure/look.py"),
             "ada_repro.measure.look.map_shares": ("4_measure/look.html#map_shares", "ada_repro/measure/look.py"),
@@ -623,14 +655,26 @@ d = {
         "ada_repro.measure.metrics": {
             "ada_repro.measure.metrics.as_mask": ("4_measure/metrics.html#as_mask", "ada_repro/measure/metrics.py"),
             "ada_repro.measure.metrics.as_pair": ("4_measure/metrics.html#as_pair", "ada_repro/measure/metrics.py"),
+            "ada_repro.measure.metrics.as_spacing": (
+                "4_measure/metrics.html#as_spacing",
+                "ada_repro/measure/metrics.py",
+            ),
             "ada_repro.measure.metrics.boundary": ("4_measure/metrics.html#boundary", "ada_repro/measure/metrics.py"),
             "ada_repro.measure.metrics.boundary_distance": (
                 "4_measure/metrics.html#boundary_distance",
                 "ada_repro/measure/metrics.py",
             ),
+            "ada_repro.measure.metrics.bounding_box": (
+                "4_measure/metrics.html#bounding_box",
+                "ada_repro/measure/metrics.py",
+            ),
             "ada_repro.measure.metrics.counts": ("4_measure/metrics.html#counts", "ada_repro/measure/metrics.py"),
             "ada_repro.measure.metrics.dice_score": (
                 "4_measure/metrics.html#dice_score",
+                "ada_repro/measure/metrics.py",
+            ),
+            "ada_repro.measure.metrics.distinct_rows": (
+                "4_measure/metrics.html#distinct_rows",
                 "ada_repro/measure/metrics.py",
             ),
             "ada_repro.measure.metrics.hausdorff_distance": (
@@ -639,6 +683,11 @@ d = {
             ),
             "ada_repro.measure.metrics.hausdorff_rows": (
                 "4_measure/metrics.html#hausdorff_rows",
+                "ada_repro/measure/metrics.py",
+            ),
+            "ada_repro.measure.metrics.interior": ("4_measure/metrics.html#interior", "ada_repro/measure/metrics.py"),
+            "ada_repro.measure.metrics.pair_ratios": (
+                "4_measure/metrics.html#pair_ratios",
                 "ada_repro/measure/metrics.py",
             ),
             "ada_repro.measure.metrics.precision": ("4_measure/metrics.html#precision", "ada_repro/measure/metrics.py"),
@@ -656,6 +705,7 @@ d = {
                 "4_measure/metrics.html#specificity",
                 "ada_repro/measure/metrics.py",
             ),
+            "ada_repro.measure.metrics.upper": ("4_measure/metrics.html#upper", "ada_repro/measure/metrics.py"),
         },
         "ada_repro.measure.occluded": {
             "ada_repro.measure.occluded.Copies": ("4_measure/occluded.html#copies", "ada_repro/measure/occluded.py"),
@@ -664,6 +714,7 @@ d = {
                 "ada_repro/measure/occluded.py",
             ),
             "ada_repro.measure.occluded.cut": ("4_measure/occluded.html#cut", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.doubled": ("4_measure/occluded.html#doubled", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.grown": ("4_measure/occluded.html#grown", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.inside": ("4_measure/occluded.html#inside", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.pooled": ("4_measure/occluded.html#pooled", "ada_repro/measure/occluded.py"),
@@ -678,6 +729,37 @@ d = {
             ),
             "ada_repro.measure.occluded.upward": ("4_measure/occluded.html#upward", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.window": ("4_measure/occluded.html#window", "ada_repro/measure/occluded.py"),
+        },
+        "ada_repro.measure.rescan": {
+            "ada_repro.measure.rescan.area_variation": (
+                "4_measure/rescan.html#area_variation",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.correlation": (
+                "4_measure/rescan.html#correlation",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.find_shifts": (
+                "4_measure/rescan.html#find_shifts",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.predict_moved": (
+                "4_measure/rescan.html#predict_moved",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.rescan_arms": (
+                "4_measure/rescan.html#rescan_arms",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.rescan_scores": (
+                "4_measure/rescan.html#rescan_scores",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.scanned_twice": (
+                "4_measure/rescan.html#scanned_twice",
+                "ada_repro/measure/rescan.py",
+            ),
+            "ada_repro.measure.rescan.shifted": ("4_measure/rescan.html#shifted", "ada_repro/measure/rescan.py"),
         },
         "ada_repro.measure.robustness": {
             "ada_repro.measure.robustness.cell_groups": (
@@ -698,6 +780,10 @@ d = {
             ),
             "ada_repro.measure.robustness.group_means": (
                 "4_measure/robustness.html#group_means",
+                "ada_repro/measure/robustness.py",
+            ),
+            "ada_repro.measure.robustness.predict_cells": (
+                "4_measure/robustness.html#predict_cells",
                 "ada_repro/measure/robustness.py",
             ),
             "ada_repro.measure.robustness.score_changed": (
@@ -763,7 +849,10 @@ d = {
             "ada_repro.measure.stress.monai": ("4_measure/stress.html#monai", "ada_repro/measure/stress.py"),
             "ada_repro.measure.stress.motion": ("4_measure/stress.html#motion", "ada_repro/measure/stress.py"),
             "ada_repro.measure.stress.noise": ("4_measure/stress.html#noise", "ada_repro/measure/stress.py"),
-            "ada_repro.measure.stress.rescan": ("4_measure/stress.html#rescan", "ada_repro/measure/stress.py"),
+            "ada_repro.measure.stress.scanned_with": (
+                "4_measure/stress.html#scanned_with",
+                "ada_repro/measure/stress.py",
+            ),
             "ada_repro.measure.stress.some_of_each": (
                 "4_measure/stress.html#some_of_each",
                 "ada_repro/measure/stress.py",
