@@ -874,22 +874,27 @@ d = {
             "ada_repro.method.arms.arm_order": ("2_method/arms.html#arm_order", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.arm_windows": ("2_method/arms.html#arm_windows", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.check_arms": ("2_method/arms.html#check_arms", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.check_options": ("2_method/arms.html#check_options", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.is_control": ("2_method/arms.html#is_control", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.kept": ("2_method/arms.html#kept", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.method_of": ("2_method/arms.html#method_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.unimportance": ("2_method/arms.html#unimportance", "ada_repro/method/arms.py"),
         },
         "ada_repro.method.mask": {
+            "ada_repro.method.mask.as_maps": ("2_method/mask.html#as_maps", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.build_mask": ("2_method/mask.html#build_mask", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.build_robustness_data": (
                 "2_method/mask.html#build_robustness_data",
                 "ada_repro/method/mask.py",
             ),
+            "ada_repro.method.mask.check_size": ("2_method/mask.html#check_size", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.choose_windows": ("2_method/mask.html#choose_windows", "ada_repro/method/mask.py"),
+            "ada_repro.method.mask.flat_windows": ("2_method/mask.html#flat_windows", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.heaviest_windows": (
                 "2_method/mask.html#heaviest_windows",
                 "ada_repro/method/mask.py",
             ),
+            "ada_repro.method.mask.inside": ("2_method/mask.html#inside", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.occlude": ("2_method/mask.html#occlude", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.occlusion_grid": ("2_method/mask.html#occlusion_grid", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.protect_target": ("2_method/mask.html#protect_target", "ada_repro/method/mask.py"),
@@ -898,6 +903,19 @@ d = {
             "ada_repro.method.mask.window_sums": ("2_method/mask.html#window_sums", "ada_repro/method/mask.py"),
         },
         "ada_repro.method.saliency": {
+            "ada_repro.method.saliency.Blocked": ("2_method/saliency.html#blocked", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.Blocked.__init__": (
+                "2_method/saliency.html#blocked.__init__",
+                "ada_repro/method/saliency.py",
+            ),
+            "ada_repro.method.saliency.Blocked.note": (
+                "2_method/saliency.html#blocked.note",
+                "ada_repro/method/saliency.py",
+            ),
+            "ada_repro.method.saliency.Blocked.send_dense": (
+                "2_method/saliency.html#blocked.send_dense",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.ForegroundScore": (
                 "2_method/saliency.html#foregroundscore",
                 "ada_repro/method/saliency.py",
@@ -910,11 +928,30 @@ d = {
                 "2_method/saliency.html#foregroundscore.forward",
                 "ada_repro/method/saliency.py",
             ),
+            "ada_repro.method.saliency.blocked": ("2_method/saliency.html#blocked", "ada_repro/method/saliency.py"),
             "ada_repro.method.saliency.check_hookable": (
                 "2_method/saliency.html#check_hookable",
                 "ada_repro/method/saliency.py",
             ),
+            "ada_repro.method.saliency.check_logits": (
+                "2_method/saliency.html#check_logits",
+                "ada_repro/method/saliency.py",
+            ),
+            "ada_repro.method.saliency.check_network": (
+                "2_method/saliency.html#check_network",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.deconvnet": ("2_method/saliency.html#deconvnet", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.differ": ("2_method/saliency.html#differ", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.ends_in": ("2_method/saliency.html#ends_in", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.explain_images": (
+                "2_method/saliency.html#explain_images",
+                "ada_repro/method/saliency.py",
+            ),
+            "ada_repro.method.saliency.find_layer": (
+                "2_method/saliency.html#find_layer",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.gradcam": ("2_method/saliency.html#gradcam", "ada_repro/method/saliency.py"),
             "ada_repro.method.saliency.gradcam_plus_plus": (
                 "2_method/saliency.html#gradcam_plus_plus",
@@ -940,7 +977,17 @@ d = {
                 "2_method/saliency.html#integrated_gradients",
                 "ada_repro/method/saliency.py",
             ),
+            "ada_repro.method.saliency.look_for_rectifiers": (
+                "2_method/saliency.html#look_for_rectifiers",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.occlusion": ("2_method/saliency.html#occlusion", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.once_per_network": (
+                "2_method/saliency.html#once_per_network",
+                "ada_repro/method/saliency.py",
+            ),
+            "ada_repro.method.saliency.operation": ("2_method/saliency.html#operation", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.rectifies": ("2_method/saliency.html#rectifies", "ada_repro/method/saliency.py"),
             "ada_repro.method.saliency.saliency_map": (
                 "2_method/saliency.html#saliency_map",
                 "ada_repro/method/saliency.py",
@@ -957,6 +1004,10 @@ d = {
                 "2_method/saliency.html#smoothgrad",
                 "ada_repro/method/saliency.py",
             ),
+            "ada_repro.method.saliency.two_signals": (
+                "2_method/saliency.html#two_signals",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.vanilla": ("2_method/saliency.html#vanilla", "ada_repro/method/saliency.py"),
         },
         "ada_repro.method.unet": {
@@ -965,6 +1016,8 @@ d = {
             "ada_repro.method.unet.UNet.forward": ("2_method/unet.html#unet.forward", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.block": ("2_method/unet.html#block", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.count_relus": ("2_method/unet.html#count_relus", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.graph_nodes": ("2_method/unet.html#graph_nodes", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.half_block": ("2_method/unet.html#half_block", "ada_repro/method/unet.py"),
         },
         "ada_repro.pipeline.engine": {
             "ada_repro.pipeline.engine.count_jobs": (

@@ -47,8 +47,12 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from math import inf, isfinite
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+if TYPE_CHECKING:
+    import torch
 
 
 # %% ../nbs/00_core.ipynb #c04
@@ -148,18 +152,25 @@ def dims(
 
 def fits(
     shape,  # Of the value that came
-    awaited,  # Sizes, or letters where any size will do
+    awaited,  # Sizes, or letters where any size will do, the same for the same letter
 ) -> bool:
     "Whether a shape is the one awaited."
     if len(shape) != len(awaited):
         return False
-    return all(isinstance(wanted, str) or size == wanted for size, wanted in zip(shape, awaited, strict=True))
+    sizes = {}
+    for size, wanted in zip(shape, awaited, strict=True):
+        if isinstance(wanted, str):
+            wanted = sizes.setdefault(wanted, size)
+        if size != wanted:
+            return False
+    return True
 
 
 def check_tensor(
     name: str,  # The argument, as its function calls it
     value,  # What came
     shape,  # Such as ("B", 1, "H", "W")
+    finite: bool = True,  # Look at every number? On a GPU this waits for the result
 ):  # The same tensor
     "Raise `ValueError` unless the value is a torch tensor of floats, all finite, of this shape."
     if not hasattr(value, "is_floating_point"):
@@ -169,7 +180,7 @@ def check_tensor(
         raise ValueError(f"{name} must have the shape {dims(shape)}, not {dims(value.shape)}")
     if not value.is_floating_point():
         raise ValueError(f"{name} must hold floating point numbers, not {value.dtype}; use .float()")
-    if not value.isfinite().all():
+    if finite and not value.isfinite().all():
         bad = tuple((~value.isfinite()).nonzero()[0].tolist())
         raise ValueError(f"{name} must be finite, but holds {value[bad].item()} at {dims(bad)}")
     return value
@@ -249,7 +260,10 @@ def remove(
     path: Path,  # File or folder, or nothing
 ):
     "Remove whatever is there."
-    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def part_of(
@@ -275,8 +289,8 @@ def whole_folder(
     try:
         yield tmp
         if path.exists():
-            os.replace(path, old)
-        os.replace(tmp, path)
+            path.replace(old)
+        tmp.replace(path)
     finally:
         for p in (tmp, old):
             shutil.rmtree(p, ignore_errors=True)
@@ -290,9 +304,9 @@ def whole_file(
     tmp = part_of(path)
     try:
         yield tmp
-        with open(tmp, "rb+") as f:
+        with tmp.open("rb+") as f:
             os.fsync(f.fileno())
-        os.replace(tmp, path)
+        tmp.replace(path)
     finally:
         remove(tmp)
 
@@ -310,7 +324,7 @@ def whole_files(
         yield tmp
         folder.mkdir(exist_ok=True)
         for p in tmp.iterdir():
-            os.replace(p, folder / p.name)
+            p.replace(folder / p.name)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
 

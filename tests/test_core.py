@@ -128,3 +128,13 @@ def test_what_is_no_array_is_no_target():
 def test_the_core_does_not_import_torch():
     code = "import sys, ada_repro.core as c; c.check_number('n', 1, 0, 2); assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_same_letter_is_the_same_size():
+    assert check_tensor("image", torch.zeros(2, 1, 8, 8), ("B", 1, "N", "N")) is not None
+    line = says(check_tensor, "image", torch.zeros(2, 1, 8, 9), ("B", 1, "N", "N"))
+    assert line == "image must have the shape (B, 1, N, N), not (2, 1, 8, 9)"
+
+
+def test_whether_all_is_finite_need_not_be_asked():
+    check_tensor("image", torch.full((1, 1, 1, 1), torch.nan), IMAGE, finite=False)

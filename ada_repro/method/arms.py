@@ -12,6 +12,7 @@ __all__ = [
     "check_arms",
     "arm_order",
     "arm_name",
+    "check_options",
     "arm_maps",
     "unimportance",
     "another",
@@ -23,9 +24,10 @@ __all__ = [
 import torch
 from torch import Tensor, nn
 
+from ..core import check_choice
 from ..data.slices import Slices
-from .mask import choose_windows, protect_target, window_mask
-from .saliency import SALIENCY, saliency_map
+from .mask import FLAT, PROTECT, check_size, choose_windows, protect_target, window_mask
+from .saliency import EXPLAINED, SALIENCY, SIGNS, saliency_map
 
 # %% ../../nbs/2_method/04_arms.ipynb #c05
 CONTROLS = ("none", "random", "shuffled", "least")
@@ -43,7 +45,11 @@ def method_of(
 ) -> str:  # A name in `SALIENCY`; None for an arm that looks nowhere
     "The method whose maps an arm uses."
     arm = arm.partition(".")[0]
-    return (arm.partition("_")[2] or "gradcam" if arm not in ("none", "random") else None) if is_control(arm) else arm
+    if arm in ("none", "random"):
+        return None
+    if is_control(arm):
+        return arm.partition("_")[2] or "gradcam"
+    return arm
 
 
 def check_arms(
@@ -51,7 +57,8 @@ def check_arms(
 ):
     "Raise `ValueError` for a name that is neither a method nor a control."
     known = (*SALIENCY, *CONTROLS)
-    if unknown := [a for a in arms if method_of(a) not in (None, *SALIENCY)]:
+    unknown = [arm for arm in arms if method_of(arm) not in (None, *SALIENCY)]
+    if unknown:
         raise ValueError(f"No arm is called {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
 
 
@@ -64,11 +71,8 @@ def arm_order(
 ) -> list:  # Methods in the registry's order, then names it does not know, then the references
     "Arms in the order of every table and figure."
     arms = dict.fromkeys(arms)
-    return [
-        a
-        for a in (*SALIENCY, *(a for a in arms if a not in SALIENCY and a not in REFERENCES), *REFERENCES)
-        if a in arms
-    ]
+    unknown = [arm for arm in arms if arm not in (*SALIENCY, *REFERENCES)]
+    return [arm for arm in (*SALIENCY, *unknown, *REFERENCES) if arm in arms]
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #h03
@@ -98,10 +102,21 @@ def arm_name(
 ) -> str:
     "The name of an arm for people."
     arm, _, choice = arm.partition(".")
-    return NAMES.get(arm, arm.replace("_", " ").capitalize()) + (f", {choice.replace('_', ' ')}" if choice else "")
+    name = NAMES.get(arm, arm.replace("_", " ").capitalize())
+    return f"{name}, {choice.replace('_', ' ')}" if choice else name
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #c08
+def check_options(
+    explain: str = "target",  # A name in `EXPLAINED`
+    sign: str = "absolute",  # One of `SIGNS`
+    layer: str = "bottleneck.5",  # A module's name; the network that has it is asked when it is looked at
+):
+    "Raise `ValueError` for a choice that `saliency_map` would refuse, so that arms that look nowhere refuse it too."
+    check_choice("explain", explain, EXPLAINED)
+    check_choice("sign", sign, SIGNS)
+
+
 def arm_maps(
     arm: str,  # A method or a control
     model: nn.Module,  # Image -> logits
@@ -111,10 +126,13 @@ def arm_maps(
     **options,  # Of `saliency_map`: explain, sign, layer
 ) -> Tensor:  # (N, H, W); zeros for an arm that looks nowhere
     "What the arm sees in each image."
-    if not (method := method_of(arm)):
+    check_arms([arm])
+    check_options(**options)
+    method = method_of(arm)
+    if method is None:
         return torch.zeros_like(images[:, 0])
     batches = zip(images.split(batch_size), target.split(batch_size), strict=True)
-    return torch.cat([saliency_map(model, x, t, method, **options) for x, t in batches])
+    return torch.cat([saliency_map(model, x, y, method, **options) for x, y in batches])
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #c09
@@ -148,15 +166,20 @@ def arm_windows(
     **options,  # Of `saliency_map`: explain, sign, layer
 ) -> tuple[Tensor, Tensor]:  # Corners (N, 2); whether a map was flat (N,)
     "Where the arm hides a window in each image; outside the image for `none`."
+    check_arms([arm])
+    size = check_size(size, data.images.shape[-2:])
+    check_choice("protect", protect, PROTECT)
+    check_choice("flat", flat, FLAT)
     arm = arm.partition(".")[0]  # a variant differs in what it is told
     maps = arm_maps(arm, model, data.images, data.consensus, **options)
     if arm.startswith("least"):
         maps = unimportance(maps, generator)
-    corners, is_flat = choose_windows(
-        maps, size, data.consensus, protect, "random" if arm == "random" else flat, generator
-    )
+    if arm == "random":
+        flat = "random"
+    corners, is_flat = choose_windows(maps, size, data.consensus, protect, flat, generator)
     if arm.startswith("shuffled"):
-        corners, is_flat = (a[another(len(a), generator).to(a.device)] for a in (corners, is_flat))
+        others = another(len(maps), generator).to(corners.device)
+        corners, is_flat = corners[others], is_flat[others]
     if arm == "none":
         corners = torch.full_like(corners, -size)
     return corners, is_flat & (method_of(arm) is not None)

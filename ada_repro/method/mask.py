@@ -4,9 +4,15 @@
 
 # %% auto #0
 __all__ = [
+    "FLAT",
     "PROTECT",
+    "AT_ONCE",
+    "as_maps",
+    "check_size",
     "window_sums",
+    "flat_windows",
     "heaviest_windows",
+    "inside",
     "window_mask",
     "protect_target",
     "touches",
@@ -18,67 +24,99 @@ __all__ = [
 ]
 
 # %% ../../nbs/2_method/03_mask.ipynb #c02
-from itertools import repeat
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..core import as_target, check_choice, check_number, check_tensor
+
 
 # %% ../../nbs/2_method/03_mask.ipynb #c07
+def as_maps(
+    saliency,  # Maps (B, H, W), of floats or whole numbers
+) -> Tensor:  # The same; whole numbers as float64
+    "Raise `ValueError` unless these are maps, all of them finite."
+    if isinstance(saliency, Tensor) and not saliency.is_complex() and not saliency.is_floating_point():
+        saliency = saliency.double()
+    return check_tensor("saliency", saliency, ("B", "H", "W"))
+
+
+def check_size(
+    size: int,  # Side of a window, in pixels
+    shape: tuple,  # (H, W) of the map
+) -> int:  # The same
+    "Raise `ValueError` unless a window of this size fits the map."
+    return check_number("size", size, 1, min(shape), whole=True)
+
+
 def window_sums(
     saliency: Tensor,  # Maps (B, H, W)
     size: int,  # Side of the window, in pixels, Z in the paper
 ) -> Tensor:  # (B, H-size+1, W-size+1), float64: the sum of the window with its corner there
     "The sum of the map in every window."
-    if not 1 <= size <= min(saliency.shape[-2:]):
-        raise ValueError(f"A window of {size} px does not fit a map of {tuple(saliency.shape[-2:])} px")
+    saliency = as_maps(saliency)
+    size = check_size(size, saliency.shape[1:])
     s = F.pad(saliency.double().cumsum(-2).cumsum(-1), (1, 0, 1, 0))
     return s[:, size:, size:] - s[:, :-size, size:] - s[:, size:, :-size] + s[:, :-size, :-size]
 
 
 # %% ../../nbs/2_method/03_mask.ipynb #c10n
+FLAT = ("random", "corner")
+
+
+def flat_windows(
+    free: Tensor,  # Windows one may choose (B, H-size+1, W-size+1), bool, of flat maps
+    share: Tensor,  # Which of the free ones, as a share of their number (B, 1), in [0, 1)
+) -> Tensor:  # (B,), int64: row times width plus column
+    "The windows of maps that name no place."
+    order = free.flatten(1).cumsum(1)
+    return torch.searchsorted(order, (share * order[:, -1:]).long(), right=True)[:, 0]
+
+
 def heaviest_windows(
     saliency: Tensor,  # Maps (B, H, W)
     size: int,  # Side of the window, in pixels
     allowed: Tensor = None,  # Windows one may choose (B, H-size+1, W-size+1), bool; all if absent
     flat: str = "random",  # Where the window of a flat map goes: 'random' or 'corner'
     generator=None,  # torch.Generator on the CPU for the random ones
-) -> tuple[
-    Tensor, Tensor
-]:  # Corners (B, 2), row and column, int64, outside the image if nothing is allowed; whether the map was flat (B,), bool
+) -> tuple[Tensor, Tensor]:  # Corners (B, 2), row and column, outside if nothing is allowed; whether flat (B,), bool
     "The corner of the most important window of each map."
-    if flat not in ("random", "corner"):
-        raise ValueError(f"flat must be 'random' or 'corner', not {flat!r}")
+    check_choice("flat", flat, FLAT)
     sums = window_sums(saliency, size)
     top, low = sums.amax((1, 2)), sums.amin((1, 2))
     is_flat = (top <= 0) | (top == low)
     if allowed is not None:
         sums = sums.masked_fill(~allowed, -torch.inf)
     best, at = sums.flatten(1).max(1)
-    chance = (
-        torch.rand(len(sums), generator=generator).to(at.device)[is_flat, None]
-        if flat == "random"
-        else torch.zeros_like(at)[is_flat, None]
-    )
-    order = (sums[is_flat] > -torch.inf).flatten(1).cumsum(1)
-    at[is_flat] = torch.searchsorted(order, (chance * order[:, -1:]).long(), right=True)[:, 0]
+    if flat == "random":
+        share = torch.rand(len(sums), generator=generator).to(at.device)[is_flat, None]
+    else:
+        share = torch.zeros_like(at)[is_flat, None]
+    at[is_flat] = flat_windows(sums[is_flat] > -torch.inf, share)
     corners = torch.stack([at // sums.shape[2], at % sums.shape[2]], 1)
     return torch.where(best[:, None] == -torch.inf, -size, corners), is_flat
 
 
 # %% ../../nbs/2_method/03_mask.ipynb #c13
+def inside(
+    first: Tensor,  # (B,), where each window begins along one axis
+    size: int,  # Side of the window, in pixels
+    n: int,  # Length of the axis, in pixels
+) -> Tensor:  # (B, n), bool
+    "Which rows, or columns, a window covers."
+    i = torch.arange(n, device=first.device)[None]
+    return i.ge(first[:, None]) & i.lt(first[:, None] + size)
+
+
 def window_mask(
     corners: Tensor,  # (B, 2), row and column of each window
     size: int,  # Side of the window, in pixels
     shape: tuple,  # (H, W) of the image
 ) -> Tensor:  # (B, H, W), bool, True = kept
     "Everything is kept but a window."
-
-    def inside(first, n):
-        return (i := torch.arange(n, device=first.device)[None]).ge(first[:, None]) & i.lt(first[:, None] + size)
-
-    return ~(inside(corners[:, 0], shape[0])[:, :, None] & inside(corners[:, 1], shape[1])[:, None, :])
+    rows = inside(corners[:, 0], size, shape[0])
+    columns = inside(corners[:, 1], size, shape[1])
+    return ~(rows[:, :, None] & columns[:, None, :])
 
 
 # %% ../../nbs/2_method/03_mask.ipynb #c14
@@ -91,7 +129,9 @@ def protect_target(
     protect: str,  # 'keep', 'forbid' or 'none'
 ) -> Tensor:  # (B, H, W), bool, True = kept
     "The mask with the ground truth given back, if it is to be."
-    return mask if target is None or protect == "none" else mask | target.reshape(mask.shape)
+    if target is None or protect == "none":
+        return mask
+    return mask | as_target("target", target, mask.shape)
 
 
 def touches(
@@ -99,10 +139,14 @@ def touches(
     size: int,  # Side of the window, in pixels
 ) -> Tensor:  # (B, H-size+1, W-size+1), bool
     "Which windows hold a pixel of the ground truth."
-    return window_sums(target.reshape(len(target), *target.shape[-2:]).float(), size) > 0.5
+    target = as_target("target", target, ("B", "H", "W"))
+    return window_sums(target.float(), size) > 0.5
 
 
 # %% ../../nbs/2_method/03_mask.ipynb #c15
+AT_ONCE = 8  # so many window sums fit a processor's cache
+
+
 def choose_windows(
     saliency: Tensor,  # Maps (B, H, W)
     size: int,  # Side of the window, in pixels
@@ -112,19 +156,19 @@ def choose_windows(
     generator=None,  # torch.Generator on the CPU for the random ones
 ) -> tuple[Tensor, Tensor]:  # Corners (B, 2), row and column; whether the map was flat (B,), bool
     "The window to hide in each image."
-    if protect not in PROTECT:
-        raise ValueError(f"protect must be one of {PROTECT}, not {protect!r}")
-    targets = (
-        repeat(None)
-        if target is None or protect != "forbid"
-        else target.expand(len(saliency), *target.shape[1:]).split(8)
-    )
-    parts = [
-        heaviest_windows(s, size, None if t is None else ~touches(t, size), flat, generator)
-        for s, t in zip(saliency.split(8), targets, strict=False)
-    ]  # so many sums fit a processor's cache
-    corners, is_flat = (torch.cat(p) for p in zip(*parts, strict=True))
-    return corners, is_flat
+    saliency = as_maps(saliency)
+    size = check_size(size, saliency.shape[1:])
+    check_choice("protect", protect, PROTECT)
+    if target is not None:
+        target = as_target("target", target, saliency.shape)
+    corners, is_flat = [], []
+    for i in range(0, max(len(saliency), 1), AT_ONCE):
+        some = slice(i, i + AT_ONCE)
+        allowed = ~touches(target[some], size) if target is not None and protect == "forbid" else None
+        at, nowhere = heaviest_windows(saliency[some], size, allowed, flat, generator)
+        corners.append(at)
+        is_flat.append(nowhere)
+    return torch.cat(corners), torch.cat(is_flat)
 
 
 def build_mask(
@@ -143,9 +187,13 @@ def build_mask(
 # %% ../../nbs/2_method/03_mask.ipynb #c20
 def occlude(
     image: Tensor,  # Images (B, 1, H, W)
-    mask: Tensor,  # (B, H, W), bool, True = kept
+    mask: Tensor,  # (B, H, W), bool, True = kept; many masks for one image, or one for many, will do
 ) -> Tensor:  # (B, 1, H, W)
     "Eq. 4: the image times the mask."
+    check_tensor("image", image, ("B", 1, "H", "W"), finite=False)
+    mask = as_target("mask", mask, ("B", *image.shape[-2:]))
+    if len(mask) != len(image) and 1 not in (len(mask), len(image)):
+        raise ValueError(f"mask must be one for each of the {len(image)} images, not {len(mask)}")
     return image * mask[:, None]
 
 
@@ -155,13 +203,17 @@ def occlusion_grid(
     size: int,  # Side of a cell, in pixels
 ) -> list[tuple[int, int]]:
     "The (row, column) corner of every cell."
-    return [(row, col) for row in range(0, n, size) for col in range(0, n, size)]
+    n = check_number("n", n, 1, whole=True)
+    size = check_number("size", size, 1, n, whole=True)
+    firsts = range(0, n, size)
+    return [(row, column) for row in firsts for column in firsts]
 
 
 def build_robustness_data(
     image: Tensor,  # Images (B, 1, H, W), square
     size: int,  # Side of a cell, in pixels
 ) -> Tensor:  # (cells, B, 1, H, W)
-    "Algorithm 2: one copy of the images per cell, with that cell hidden. For reading and tests; the evaluation streams."
+    "Algorithm 2: a copy of the images per cell, that cell hidden. For reading and tests; the evaluation streams."
+    check_tensor("image", image, ("B", 1, "N", "N"), finite=False)
     corners = torch.tensor(occlusion_grid(image.shape[-1], size), device=image.device)
     return image * window_mask(corners, size, image.shape[-2:])[:, None, None]

@@ -5,7 +5,13 @@
 # %% auto #0
 __all__ = [
     "SALIENCY",
+    "RECTIFIERS",
+    "GATES",
+    "OPAQUE",
     "EXPLAINED",
+    "SIGNS",
+    "RESHAPES",
+    "check_logits",
     "ForegroundScore",
     "saliency_method",
     "hooks_relus",
@@ -20,23 +26,54 @@ __all__ = [
     "gradcam_plus_plus",
     "signed_gradcam",
     "occlusion",
+    "operation",
+    "two_signals",
+    "Blocked",
+    "blocked",
+    "once_per_network",
+    "differ",
+    "rectifies",
+    "look_for_rectifiers",
     "check_hookable",
+    "ends_in",
+    "check_network",
+    "find_layer",
+    "explain_images",
     "saliency_map",
 ]
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c02
 import warnings
 from collections.abc import Callable
+from functools import wraps
+from weakref import WeakKeyDictionary
 
 import torch
 from captum import attr
 from torch import Tensor, nn
 
-from ..core import named_generator
-from .unet import count_relus
+from ..core import as_target, check_choice, check_tensor, named_generator
+from .unet import graph_nodes
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c05
+def check_logits(
+    logits,  # What the network returned
+    shape: tuple,  # (B, 1, H, W)
+) -> Tensor:  # The same
+    "Raise `ValueError` unless the network returned one logit a pixel."
+    if not isinstance(logits, Tensor):
+        came = f"a {type(logits).__name__}"
+    elif logits.shape != shape:
+        came = f"the shape {tuple(logits.shape)}"
+    else:
+        return logits
+    raise ValueError(
+        f"model must return one logit a pixel, (B, 1, {shape[2]}, {shape[3]}), not {came}; "
+        "wrap it in a module that does"
+    )
+
+
 class ForegroundScore(nn.Module):
     "One number per image: the sum of its logits over some pixels."
 
@@ -53,7 +90,8 @@ class ForegroundScore(nn.Module):
         x: Tensor,  # Images (B, 1, H, W)
     ) -> Tensor:  # Scores (B,)
         "The score of each image."
-        return (self.model(x) * self.weight).sum((1, 2, 3))
+        logits = check_logits(self.model(x), x.shape)
+        return (logits * self.weight).sum((1, 2, 3))
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c08
@@ -135,24 +173,28 @@ def smoothgrad(score, x, layer):
     "Mean gradient over noisy copies."
     noise = torch.randn((8, 1, *x.shape[1:]), generator=named_generator("smoothgrad")).to(x)
     sd = 0.15 * (x.amax((1, 2, 3), keepdim=True) - x.amin((1, 2, 3), keepdim=True)).detach()
-    return sum(vanilla(score, x + sd * n, layer) for n in noise) / len(noise)
+    maps = [vanilla(score, x + sd * n, layer) for n in noise]
+    return sum(maps) / len(noise)
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c18h
 @saliency_method
 def gradcam_plus_plus(score, x, layer):
     "Feature maps of a layer weighted by their positive gradients, positive part."
-    a = attr.LayerActivation(score, layer).attribute(x)
-    g = attr.LayerGradientXActivation(score, layer, multiply_by_inputs=False).attribute(x).relu()
-    weight = (g / (2 + g * a.relu().sum((2, 3), keepdim=True))).sum((2, 3), keepdim=True)
-    return attr.LayerAttribution.interpolate((weight * a).sum(1, keepdim=True).relu(), x.shape[-2:], "bilinear")
+    features = attr.LayerActivation(score, layer).attribute(x)
+    gradient = attr.LayerGradientXActivation(score, layer, multiply_by_inputs=False).attribute(x).relu()
+    total = features.relu().sum((2, 3), keepdim=True)
+    weight = (gradient / (2 + gradient * total)).sum((2, 3), keepdim=True)
+    cam = (weight * features).sum(1, keepdim=True).relu()
+    return attr.LayerAttribution.interpolate(cam, x.shape[-2:], "bilinear")
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c18t
 @saliency_method
 def signed_gradcam(score, x, layer):
     "Feature maps of a layer weighted by their mean gradient, of either sign."
-    return attr.LayerAttribution.interpolate(attr.LayerGradCam(score, layer).attribute(x), x.shape[-2:], "nearest")
+    cam = attr.LayerGradCam(score, layer).attribute(x)
+    return attr.LayerAttribution.interpolate(cam, x.shape[-2:], "nearest")
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c18j
@@ -163,12 +205,134 @@ def occlusion(score, x, layer):
     return attr.Occlusion(score).attribute(x, sliding_window_shapes=square, strides=square)
 
 
+# %% ../../nbs/2_method/02_saliency.ipynb #d02
+RECTIFIERS = (  # how their names begin
+    *("relu", "leakyrelu", "prelu", "rrelu", "elu", "celu", "gelu", "silu", "mish", "softplus", "logsigmoid"),
+    *("hardtanh", "hardswish", "hardshrink", "softshrink", "threshold", "abs", "sgn", "sign"),
+)
+GATES = ("sigmoid", "hardsigmoid", "tanh", "softmax", "logsoftmax", "maxpool", "adaptivemaxpool", "fractionalmaxpool")
+OPAQUE = ("compiledfunction", "torch::jit")
+
+
+def operation(
+    node,  # Of autograd's graph
+) -> str:  # Such as 'clampmin'
+    "The name of an operation in small letters."
+    return node.name().lower().replace("_", "").partition("backward")[0]
+
+
+def two_signals(
+    node,  # Of autograd's graph
+) -> bool:
+    "Whether an operation is the product of two signals, each of which weighs the other."
+    return operation(node) == "mul" and None not in [source for source, _ in node.next_functions]
+
+
+class Blocked:
+    "Where each operation of a graph lets no gradient through, whatever comes after it."
+
+    def __init__(
+        self,
+        nodes: list,  # Of autograd's graph
+    ):
+        self.where = {}
+        for i, node in enumerate(nodes):
+            node.register_prehook(self.send_dense)
+            node.register_hook(lambda back, sent, i=i: self.note(i, back, sent))
+
+    def send_dense(self, gradients):
+        "Every operation gets a gradient that is nowhere zero."
+        return tuple(None if g is None else torch.randn_like(g) for g in gradients)
+
+    def note(self, i, back, sent):
+        "Keep where the i-th operation returns zeros, if it works pixel by pixel."
+        same = [g for g in back if g is not None and sent[0] is not None and g.shape == sent[0].shape]
+        self.where[i] = [g == 0 for g in same]
+
+
+def blocked(
+    model: nn.Module,  # The network, in eval mode
+    x: Tensor,  # An image (1, 1, H, W)
+) -> tuple[list, list, dict]:  # The operations; those of `nn.ReLU` modules; where each operation blocks the gradient
+    "Send a gradient back through every operation of a network."
+    hooked = []
+    relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+    handles = [m.register_forward_hook(lambda module, inputs, y: hooked.append(y.grad_fn)) for m in relus]
+    try:
+        y = check_logits(model(x.requires_grad_()), x.shape)
+    finally:
+        for handle in handles:
+            handle.remove()
+    nodes = graph_nodes(y)
+    found = Blocked(nodes)
+    torch.autograd.grad(y.sum(), x, allow_unused=True)
+    return nodes, hooked, found.where
+
+
+# %% ../../nbs/2_method/02_saliency.ipynb #d03
+def once_per_network(
+    f: Callable,  # `f(model, x)`, of the network's make only
+) -> Callable:  # The same, which remembers
+    "Remember what was found out about a network as long as it lives and keeps its kinds of modules."
+    known = WeakKeyDictionary()
+
+    @wraps(f)
+    def remembered(model, x):
+        kinds = [type(m) for m in model.modules()]
+        if model not in known or known[model][0] != kinds:
+            known[model] = kinds, f(model, x)
+        return known[model][1]
+
+    return remembered
+
+
+def differ(
+    first: list,  # Where an operation blocked the gradient, a mask per input
+    second: list,  # The same for another image
+) -> bool:
+    "Whether what an operation blocks depends on the image."
+    pairs = zip(first, second, strict=False)
+    return any(a.shape == b.shape and not torch.equal(a, b) for a, b in pairs)
+
+
+def rectifies(
+    node,  # Of autograd's graph
+    moves: bool,  # Does what it blocks depend on the image?
+) -> bool:
+    "Whether an operation rectifies, or may."
+    name = operation(node)
+    if name.startswith(RECTIFIERS + OPAQUE):
+        return True
+    return moves and not name.startswith(GATES) and not two_signals(node)
+
+
+@once_per_network
+def look_for_rectifiers(
+    model: nn.Module,  # The network, in eval mode
+    x: Tensor,  # Images (B, 1, H, W); only their size and device matter
+) -> tuple[int, list]:  # How many `nn.ReLU` it calls; operations that rectify elsewhere, or may
+    "What in a network rectifies."
+    with torch.random.fork_rng():
+        noise = torch.randn(1, *x.shape[1:], generator=named_generator("rectifiers")).to(x)
+        torch.manual_seed(0)
+        nodes, hooked, first = blocked(model, noise)
+        torch.manual_seed(0)  # so that what draws at random draws the same
+        second = blocked(model, -noise.detach())[2]
+    others = []
+    for i, node in enumerate(nodes):
+        moves = differ(first.get(i, []), second.get(i, []))
+        if rectifies(node, moves) and node not in hooked:
+            others.append(operation(node))
+    return len(hooked), others
+
+
 # %% ../../nbs/2_method/02_saliency.ipynb #c21
 EXPLAINED = {
     "target": lambda logits, target: target,
     "pred": lambda logits, target: logits > 0,
     "all": lambda logits, target: torch.ones_like(target),
 }
+SIGNS = ("absolute", "signed")
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c23
@@ -176,47 +340,124 @@ def check_hookable(
     model: nn.Module,  # The network, in eval mode
     x: Tensor,  # Images (B, 1, H, W)
 ):
-    "Raise `ValueError` unless every ReLU of the network is a module that guided backprop can hook."
-    called = []
-    hooks = [m.register_forward_hook(lambda *_: called.append(1)) for m in model.modules() if isinstance(m, nn.ReLU)]
-    try:
-        hidden = count_relus(model(x[:1].detach().requires_grad_())) - len(called)
-    finally:
-        [h.remove() for h in hooks]
-    if hidden or not called:
+    "Raise `ValueError` unless every rectifier of the network is an `nn.ReLU` module that guided backprop can hook."
+    hooked, others = look_for_rectifiers(model, x)
+    if others or not hooked:
+        names = f" ({', '.join(dict.fromkeys(others))})" if others else ""
         raise ValueError(
-            f"Guided backprop would be plain backprop: {hidden or 'all'} ReLUs of the network are not nn.ReLU modules"
+            f"Guided backprop would be plain backprop: {len(others) or 'all'} rectifiers of the network{names} "
+            "are not nn.ReLU modules; make each of them one, or take another method"
         )
 
 
+RESHAPES = (
+    "slice",
+    "select",
+    "squeeze",
+    "unsqueeze",
+    "view",
+    "reshapealias",
+    "unsafeview",
+    "permute",
+    "clone",
+    "alias",
+)
+
+
+@once_per_network
+def ends_in(
+    model: nn.Module,  # The network, in eval mode
+    x: Tensor,  # Images (B, 1, H, W)
+) -> str:  # Such as 'convolution'; '' without a gradient
+    "The last operation of a network that is more than a change of shape."
+    node = check_logits(model(x[:1].detach().requires_grad_()), x[:1].shape).grad_fn
+    while node is not None and operation(node) in RESHAPES:
+        node = node.next_functions[0][0]
+    return "" if node is None else operation(node)
+
+
+RESHAPES = (
+    "slice",
+    "select",
+    "squeeze",
+    "unsqueeze",
+    "view",
+    "reshapealias",
+    "unsafeview",
+    "permute",
+    "clone",
+    "alias",
+)
+
+
+def check_network(
+    model: nn.Module,  # The network, in eval mode
+    x: Tensor,  # Images (B, 1, H, W)
+):
+    "Raise `ValueError` unless the network returns one logit a pixel."
+    last = ends_in(model, x)
+    if last in ("sigmoid", "softmax"):
+        raise ValueError(f"model must return logits, not probabilities; leave out its last {last}")
+
+
 # %% ../../nbs/2_method/02_saliency.ipynb #c24
+def find_layer(
+    model: nn.Module,  # The network
+    layer: str,  # The name of one of its modules
+) -> nn.Module:
+    "Raise `ValueError` unless the network has a module of this name."
+    try:
+        return model.get_submodule(layer)
+    except AttributeError:
+        raise ValueError(
+            f"layer must be the name of a module of the network, not {layer!r}; print(model) lists them"
+        ) from None
+
+
+def explain_images(
+    model: nn.Module,  # In eval mode
+    x: Tensor,  # Images (B, 1, H, W), float32
+    target: Tensor,  # Ground truth (B, 1, H, W), bool
+    method: str,  # A name in `SALIENCY`
+    explain: str,  # A name in `EXPLAINED`
+    layer: nn.Module,  # What GradCam looks at
+) -> Tensor:  # Maps (B, 1, H, W)
+    "The maps of a method whose arguments have been checked."
+    check_network(model, x)
+    if hasattr(SALIENCY[method], "hooks_relus"):
+        check_hookable(model, x)
+    with torch.no_grad():
+        logits = check_logits(model(x), x.shape) if explain == "pred" else None
+        weight = EXPLAINED[explain](logits, target)
+    with warnings.catch_warnings(action="ignore"):  # Captum says at each call that it sets hooks, and removes them
+        return SALIENCY[method](ForegroundScore(model, weight.float()), x.requires_grad_(), layer)
+
+
 def saliency_map(
     model: nn.Module,  # Image (B, 1, H, W) -> logits (B, 1, H, W); left as it was
     image: Tensor,  # Images (B, 1, H, W), float
-    target: Tensor,  # Ground truth (B, 1, H, W) or (B, H, W), bool
+    target: Tensor,  # Ground truth (B, 1, H, W) or (B, H, W), bool or only zeros and ones
     method: str,  # A name in `SALIENCY`
     explain: str = "target",  # Pixels whose logits are summed: 'target', 'pred' or 'all'
     sign: str = "absolute",  # 'absolute' or 'signed'
     layer: str = "bottleneck.5",  # The module GradCam looks at; the default is the last ReLU of the bottleneck
 ) -> Tensor:  # Maps (B, H, W), float32; non-negative unless `sign` is 'signed'
-    "How much each pixel of each image matters to the network."
-    if method not in SALIENCY:
+    "How much each pixel of each image matters to the network. `ValueError` for what it does not take."
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    check_tensor("image", image, ("B", 1, "H", "W"))
+    target = as_target("target", target, (len(image), *image.shape[-2:]))
+    if method not in list(SALIENCY):
         raise ValueError(f"No saliency method is called {method!r}; known are {', '.join(SALIENCY)}")
+    check_choice("explain", explain, EXPLAINED)
+    check_choice("sign", sign, SIGNS)
+    looked_at = find_layer(model, layer)
     modes = {m: m.training for m in model.modules()}
-    x, target = image.detach().float(), target.reshape(len(image), 1, *image.shape[-2:]).bool()
+    x = image.detach().float()
     try:
         model.eval()
         with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            if hasattr(SALIENCY[method], "hooks_relus"):
-                check_hookable(model, x)
-            with torch.no_grad():
-                weight = EXPLAINED[explain](model(x) if explain == "pred" else None, target)
-            with warnings.catch_warnings(
-                action="ignore"
-            ):  # Captum warns at each call that it sets hooks, and removes them
-                maps = SALIENCY[method](
-                    ForegroundScore(model, weight.float()), x.requires_grad_(), model.get_submodule(layer)
-                )
+            maps = explain_images(model, x, target[:, None], method, explain, looked_at)
     finally:
         for m, training in modes.items():
             m.training = training

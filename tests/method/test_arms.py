@@ -1,5 +1,6 @@
 "Windows of methods and controls: permuted, least by brute force, and named."
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -216,3 +217,45 @@ def test_what_is_kept_by_hand(model, data, arm):
             assert torch.equal(mask[i], expected)
             if protect == "forbid":
                 assert not touches(data.consensus, SIZE)[i, r, c]
+
+
+@pytest.mark.parametrize("arm", [*SALIENCY, *CONTROLS])
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"sign": "abs"}, "sign must be one of 'absolute', 'signed', not 'abs'"),
+        ({"explain": "GT"}, "explain must be one of 'target', 'pred', 'all', not 'GT'"),
+        ({"protect": "kep"}, "protect must be one of 'keep', 'forbid', 'none', not 'kep'"),
+        ({"flat": "midle"}, "flat must be one of 'random', 'corner', not 'midle'"),
+    ],
+)
+def test_wrong_choices_are_refused_by_every_arm(model, data, arm, bad, words):
+    with pytest.raises(ValueError, match=words):
+        windows(arm, model, data, **bad)
+
+
+@pytest.mark.parametrize("size", [0, 41, 2.5, "6"])
+def test_wrong_sizes(model, data, size):
+    with pytest.raises(ValueError, match=r"size must be a whole number"):
+        arm_windows("none", model, data, size, named_generator("windows"))
+
+
+def test_unknown_arms_have_no_windows(model, data):
+    with pytest.raises(ValueError, match="No arm is called 'grdcam'"):
+        windows("grdcam", model, data)
+
+
+def test_numpy_sizes_are_sizes(model, data):
+    for arm in ("none", "random", "gradcam"):
+        a = arm_windows(arm, model, data, np.int64(SIZE), named_generator("windows"))
+        assert all(torch.equal(x, y) for x, y in zip(a, windows(arm, model, data), strict=True))
+
+
+def test_shuffled_flags_go_with_their_windows(model, data, monkeypatch):
+    "Half of the maps are flat: each flag moves with the window it belongs to."
+    maps = arm_maps("vanilla", model, data.images, data.consensus)
+    maps[::2] = 0
+    monkeypatch.setattr("ada_repro.method.arms.arm_maps", lambda *args, **options: maps)
+    own, shuffled = (windows(arm, model, data) for arm in ("vanilla", "shuffled_vanilla"))
+    order = another(len(data), replay("vanilla", model, data))
+    assert torch.equal(shuffled[0], own[0][order]) and torch.equal(shuffled[1], own[1][order])

@@ -44,8 +44,8 @@ def test_mask_by_double_loop(seed, protect):
     gm[:, 7:10, 5:12] = True
     mask = build_mask(s, 5, gm, protect=protect)
     for i in range(3):
-        free = (lambda r, c: not gm[i, r : r + 5, c : c + 5].any()) if protect == "forbid" else (lambda r, c: True)
-        r, c = naive_window(s[i].numpy(), 5, free)
+        avoided = gm[i] if protect == "forbid" else torch.zeros_like(gm[i])
+        r, c = naive_window(s[i].numpy(), 5, lambda r, c, avoided=avoided: not avoided[r : r + 5, c : c + 5].any())
         expected = np.ones((18, 18), bool)
         expected[r : r + 5, c : c + 5] = False
         if protect == "keep":
@@ -119,15 +119,53 @@ def test_inputs_are_left_alone():
 @pytest.mark.parametrize(
     "call, words",
     [
-        (lambda s: window_sums(s, 9), "9 px does not fit"),
-        (lambda s: window_sums(s, 0), "does not fit"),
+        (lambda s: window_sums(s, 9), r"size must be a whole number in \[1, 8\], not 9"),
+        (lambda s: window_sums(s, 0), "size must .*not 0"),
+        (lambda s: window_sums(s, 3.5), "size must .*not 3.5"),
+        (lambda s: choose_windows(s, "3"), "size must .*not '3'"),
+        (lambda s: build_mask(s / 0 * 0, 3), "saliency must be finite, but holds nan at"),
+        (lambda s: build_mask(s[0], 3), r"saliency must have the shape \(B, H, W\), not \(8, 8\)"),
+        (lambda s: build_mask(s[:, None], 3), "saliency must have the shape"),
+        (lambda s: build_mask(s.numpy(), 3), "saliency must be a torch tensor"),
+        (lambda s: build_mask(s, 3, s), "target must hold only zeros and ones"),
+        (lambda s: build_mask(s, 3, s[:, 1:] > 0, "none"), r"target must have the shape \(1, 8, 8\), not \(1, 7, 8\)"),
+        (lambda s: choose_windows(s, 3, torch.ones(2, 8, 8)), "target must have the shape"),
+        (lambda s: occlude(s[:, None], s), "mask must hold only zeros and ones"),
+        (lambda s: occlude(s[:, None], s[:, :4] > 0), r"mask must have the shape \(B, 8, 8\), not \(1, 4, 8\)"),
+        (lambda s: occlude(s.repeat(3, 1, 1)[:, None], s.repeat(2, 1, 1) > 0), "mask must be one for each of the 3"),
+        (lambda s: occlude(s, s > 0), "image must have the shape"),
+        (lambda s: occlude(s.repeat(1, 2, 1, 1).view(1, 2, 8, 8), s > 0), "image must have the shape"),
+        (lambda s: occlude(s[:, None].int(), s > 0), "image must hold floating point numbers"),
+        (lambda s: occlusion_grid(20, 0), "size must be a whole number in"),
+        (lambda s: occlusion_grid(20, 21), "size must be a whole number in"),
+        (lambda s: occlusion_grid(0, 1), "n must be a whole number of at least 1, not 0"),
+        (lambda s: build_robustness_data(s, 2), "image must have the shape"),
+        (lambda s: build_robustness_data(s[:, None, 1:], 2), r"image must have the shape \(B, 1, N, N\)"),
         (lambda s: build_mask(s, 3, protect="kep"), "'kep'"),
         (lambda s: build_mask(s, 3, flat="midle"), "'midle'"),
     ],
 )
 def test_wrong_arguments_are_one_line(call, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=words) as e:
         call(torch.rand(1, 8, 8))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("protect", ["keep", "forbid", "none"])
+def test_good_arguments_of_every_kind(protect):
+    maps, target = torch.randint(0, 9, (3, 12, 12), generator=named_generator("maps")), torch.zeros(3, 12, 12) > 0
+    target[:, 3:6, 4:7] = True
+    expected = build_mask(maps.float(), 4, target, protect)
+    for size in (4, np.int64(4), np.uint8(4), torch.tensor(4)):
+        for y in (target, target[:, None], target.float(), target[:, None].byte()):
+            for m in (maps, maps.double(), maps.half(), maps.byte()):
+                assert torch.equal(build_mask(m, size, y, protect), expected)
+    x = torch.rand(3, 1, 12, 12)
+    for mask in (expected, expected.float(), expected[:, None], expected.long()):
+        assert torch.equal(occlude(x, mask), x * expected[:, None])
+    assert occlude(x.half(), expected).dtype == torch.float16
+    assert occlude(x[:1], expected).shape == occlude(x, expected[:1]).shape == x.shape
+    assert occlusion_grid(np.int64(12), np.int32(4)) == occlusion_grid(12, 4)
 
 
 @pytest.mark.parametrize("n, size", [(200, 20), (80, 10), (20, 7)])

@@ -6,6 +6,7 @@ import captum.attr as ca
 import numpy as np
 import pytest
 import torch
+import torch.utils.checkpoint
 from torch import nn
 
 from ada_repro.core import named_generator
@@ -58,7 +59,10 @@ def test_equals_captum_by_hand(scene, method):
     model, image, target = scene
     model.eval()
     weight, x = target[:, None].float(), image.clone().requires_grad_()
-    score = lambda x: (model(x) * weight).sum((1, 2, 3))
+
+    def score(x):
+        return (model(x) * weight).sum((1, 2, 3))
+
     module = ForegroundScore(model, weight)
     layer = model.bottleneck[5]
     by_hand = {
@@ -133,7 +137,7 @@ def plus_plus_by_hand(model, weight, x):
 
 
 def occlusion_by_hand(model, weight, x):
-    fall, score = torch.zeros_like(x), lambda x: (model(x) * weight).sum((1, 2, 3))
+    fall, score = torch.zeros_like(x), ForegroundScore(model, weight)
     for r in range(0, 24, 3):
         for c in range(0, 24, 3):
             hidden = x.clone()
@@ -205,7 +209,7 @@ class OneFunctionalReLU(nn.Module):
 @pytest.mark.parametrize("method", HOOKED)
 def test_a_functional_relu_is_refused(scene, method):
     _, image, target = scene
-    with pytest.raises(ValueError, match="1 ReLUs of the network are not nn.ReLU modules"):
+    with pytest.raises(ValueError, match=r"1 rectifiers of the network \(relu\) are not nn.ReLU modules"):
         saliency_map(OneFunctionalReLU(), image, target, method)
 
 
@@ -252,6 +256,249 @@ def test_what_is_explained(explain, pixels):
     assert (maps == 3).sum() == pixels and maps.sum() == 3 * pixels
 
 
+# What is refused, and what is not
+def one_line(*args, **options):
+    "What `saliency_map` says to what it does not take."
+    with pytest.raises(ValueError) as e:
+        saliency_map(*args, **options)
+    assert "\n" not in str(e.value)
+    return str(e.value)
+
+
 def test_unknown_names_are_one_line(scene):
-    with pytest.raises(ValueError, match="grdcam.*known are vanilla"):
-        saliency_map(*scene, "grdcam")
+    assert "'grdcam'; known are vanilla" in one_line(*scene, "grdcam")
+    assert "unhashable" not in one_line(*scene, ["vanilla"])
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "bad, words",
+    [
+        ({"sign": "abs"}, "sign must be one of 'absolute', 'signed', not 'abs'"),
+        ({"explain": "prediction"}, "explain must be one of 'target', 'pred', 'all', not 'prediction'"),
+        ({"layer": "bottleneck.9"}, "layer must be the name of a module of the network, not 'bottleneck.9'"),
+    ],
+)
+def test_wrong_choices(scene, method, bad, words):
+    assert words in one_line(*scene, method, **bad)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_wrong_images_and_targets(scene, method):
+    model, image, target = scene
+    nan = image.clone()
+    nan[1, 0, 2, 3] = torch.nan
+    images = [image[0], image.repeat(1, 2, 1, 1), nan, image.numpy(), (image * 10).int()]
+    targets = [target[:, :12], target[:2], target * 0.7, target.repeat(2, 1, 1), target[:, None].repeat(1, 2, 1, 1)]
+    for x in images:
+        assert one_line(model, x, target, method).startswith("image must ")
+    for y in targets:
+        assert one_line(model, image, y, method).startswith("target must ")
+    assert one_line(lambda x: x, image, target, method).startswith("model must be a torch.nn.Module")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_good_arguments_of_every_kind(scene, method):
+    model, image, target = scene
+    expected = saliency_map(model, image, target, method)
+    for y in (target[:, None], target.float(), target.byte(), target[:, None].long(), target.half()):
+        assert torch.equal(saliency_map(model, image, y, method), expected)
+    half = image.half()
+    assert torch.equal(saliency_map(model, half, target, method), saliency_map(model, half.float(), target, method))
+    assert torch.equal(saliency_map(model, image.double(), target, method), expected)
+
+
+class Returns(nn.Module):
+    "A network whose output is made into something else."
+
+    def __init__(self, channels, change):
+        super().__init__()
+        self.relu, self.head, self.change = nn.ReLU(), nn.Conv2d(1, channels, 3, padding=1), change
+
+    def forward(self, x):
+        return self.change(self.head(self.relu(x)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    "channels, change, words",
+    [
+        (2, lambda y: y, "not the shape (3, 2, 24, 24)|not the shape (1, 2, 24, 24)"),
+        (1, lambda y: {"out": y}, "not a dict"),
+        (1, lambda y: (y, y), "not a tuple"),
+        (1, lambda y: [y], "not a list"),
+        (1, lambda y: y[:, 0], "not the shape (1, 24, 24)"),
+        (1, lambda y: y[..., ::2, ::2], "not the shape (1, 1, 12, 12)"),
+        (1, lambda y: y.sigmoid(), "not probabilities; leave out its last sigmoid"),
+        (2, lambda y: y.softmax(1)[:, 1:], "not probabilities; leave out its last softmax"),
+        (2, lambda y: y.softmax(1)[:, 1].unsqueeze(1), "not probabilities; leave out its last softmax"),
+    ],
+)
+def test_what_is_not_one_logit_a_pixel(scene, method, channels, change, words):
+    _, image, target = scene
+    network = Returns(channels, change)
+    for explain in ("target", "pred"):
+        line = one_line(network, image, target, method, explain=explain, layer="relu")
+        assert line.startswith("model must return ") and any(w in line for w in words.split("|"))
+    assert network.training
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_one_channel_of_two_is_explained(scene, method):
+    _, image, target = scene
+    assert saliency_map(Returns(2, lambda y: y[:, 1:]), image, target, method, layer="relu").shape == target.shape
+
+
+# Rectifiers
+class ByHand(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * (x > 0)
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * (x > 0)
+
+
+def overwritten(x):
+    x = x.clone()
+    x[x < 0] = 0
+    return x
+
+
+F = nn.functional
+REFUSED = {
+    "relu": torch.relu,
+    "relu_": lambda x: x.clone().relu_(),
+    "F.relu": F.relu,
+    "F.relu6": F.relu6,
+    "nn.ReLU6": nn.ReLU6(),
+    "hardtanh": F.hardtanh,
+    "clamp": lambda x: x.clamp(min=0),
+    "clamp 0 6": lambda x: x.clamp(0, 6),
+    "clamp_": lambda x: x.clone().clamp_(min=0),
+    "clip": lambda x: x.clip(min=0),
+    "clamp by a tensor": lambda x: x.clamp(min=torch.zeros(())),
+    "maximum": lambda x: torch.maximum(x, torch.zeros_like(x)),
+    "max": lambda x: torch.max(x, torch.zeros(())),
+    "fmax": lambda x: torch.fmax(x, torch.zeros(())),
+    "minimum": lambda x: -torch.minimum(-x, torch.zeros_like(x)),
+    "leaky maximum": lambda x: torch.maximum(x, 0.1 * x),
+    "where": lambda x: torch.where(x > 0, x, 0),
+    "leaky where": lambda x: torch.where(x > 0, x, 0.1 * x),
+    "masked_fill": lambda x: x.masked_fill(x < 0, 0),
+    "overwritten": overwritten,
+    "product": lambda x: x * (x > 0),
+    "half of the sum": lambda x: (x + x.abs()) / 2,
+    "threshold": lambda x: F.threshold(x, 0, 0),
+    "nn.Threshold": nn.Threshold(0.1, 0),
+    "by hand": ByHand.apply,
+    "leaky_relu": F.leaky_relu,
+    "nn.PReLU": nn.PReLU(),
+    "rrelu": F.rrelu,
+    "elu": F.elu,
+    "selu": F.selu,
+    "celu": F.celu,
+    "gelu": F.gelu,
+    "silu": F.silu,
+    "mish": F.mish,
+    "softplus": F.softplus,
+    "hardswish": F.hardswish,
+    "softshrink": F.softshrink,
+    "hardshrink": F.hardshrink,
+    "scripted": torch.jit.script(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())),
+    "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(torch.relu, x, use_reentrant=False),
+}
+ALLOWED = {
+    "nothing": lambda x: x,
+    "nn.ReLU": nn.ReLU(),
+    "in place": nn.ReLU(inplace=True),
+    "sigmoid": lambda x: x * torch.sigmoid(50 * x),
+    "tanh": lambda x: torch.tanh(20 * x),
+    "hardsigmoid": lambda x: x * F.hardsigmoid(9 * x),
+    "softmax": lambda x: (300 * x).softmax(1),
+    "max pool": lambda x: F.max_pool2d(x, 3, stride=1, padding=1),
+    "average pool": lambda x: F.avg_pool2d(x, 3, stride=1, padding=1),
+    "transposed": lambda x: x.transpose(2, 3).flip(2).roll(3, 3),
+    "field of view": lambda x: x * (torch.arange(24) > 4),
+    "padding mask": lambda x: x.masked_fill(torch.arange(24) > 20, 0),
+    "gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
+    "product": lambda x: x * x.roll(1, 1),
+    "normalised": lambda x: F.normalize(x, dim=1),
+    "instance norm": nn.InstanceNorm2d(4),
+    "group norm": nn.GroupNorm(2, 4),
+    "dropout": lambda x: F.dropout(x, 0.5, training=True),
+    "upsampled": lambda x: F.interpolate(x[..., ::2, ::2], scale_factor=2, mode="bilinear"),
+    "padded": lambda x: F.pad(x, (1, 1, 1, 1))[..., 1:-1, 1:-1],
+    "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(nn.Identity(), x, use_reentrant=False),
+}
+
+
+class Beside(nn.Module):
+    "Another operation beside an `nn.ReLU`."
+
+    def __init__(self, other):
+        super().__init__()
+        self.first, self.relu, self.head = nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 1, 3, padding=1)
+        self.middle, self.other = nn.Conv2d(4, 4, 3, padding=1), other
+
+    def forward(self, x):
+        return self.head(self.other(self.middle(self.relu(self.first(x)))))
+
+
+def beside(other):
+    torch.manual_seed(0)
+    return Beside(other)
+
+
+@pytest.mark.parametrize("method", HOOKED)
+@pytest.mark.parametrize("name", REFUSED)
+def test_another_rectifier_beside_a_relu_is_refused(scene, method, name):
+    _, image, target = scene
+    assert "rectifiers of the network (" in one_line(beside(REFUSED[name]), image, target, method, layer="relu")
+
+
+@pytest.mark.parametrize("method", HOOKED)
+@pytest.mark.parametrize("name", ALLOWED)
+def test_what_does_not_rectify_is_allowed(scene, method, name):
+    _, image, target = scene
+    random = torch.get_rng_state()
+    check_hookable(beside(ALLOWED[name]).eval(), image)
+    torch.set_rng_state(random)
+    assert saliency_map(beside(ALLOWED[name]), image, target, method, layer="relu").shape == target.shape
+
+
+def test_frozen_networks_are_explained(scene):
+    _, image, target = scene
+    network = beside(nn.ReLU()).requires_grad_(False)
+    network.first.weight[:, :, 1, 1] = 0  # an edge filter
+    assert saliency_map(network, image, target, "guided_backprop", layer="relu").any()
+
+
+def test_no_rectifier_at_all_is_refused(scene):
+    _, image, target = scene
+    assert "all rectifiers" in one_line(nn.Sequential(nn.Conv2d(1, 1, 1)), image, target, "guided_backprop", layer="0")
+
+
+def test_a_network_is_looked_at_once(scene):
+    model, image, target = scene
+    calls = []
+    model.register_forward_hook(lambda *_: calls.append(1))
+    counts = []
+    for _ in range(3):
+        saliency_map(model, image, target, "guided_backprop")
+        counts.append(len(calls))
+    assert counts[1:] == [counts[0] + 1, counts[0] + 2]
+
+
+def test_a_changed_network_is_looked_at_again(scene):
+    model, image, target = scene
+    saliency_map(model, image, target, "guided_backprop")
+    model.down[0][1] = nn.ReLU6()
+    assert "(hardtanh)" in one_line(model, image, target, "guided_backprop")
+    model.down[0][1] = nn.ReLU()
+    saliency_map(model, image, target, "guided_backprop")
+    model.head = nn.Sequential(model.head, nn.Sigmoid())
+    assert "leave out its last sigmoid" in one_line(model, image, target, "vanilla")
