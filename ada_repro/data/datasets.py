@@ -12,15 +12,23 @@ __all__ = [
     "scgm",
     "phantom",
     "gm_challenge",
+    "hold_out",
     "list_subjects",
     "check_dataset",
+    "inspect_subject",
     "walk",
     "inventory_row",
     "check",
+    "Crop",
+    "place_crop",
+    "slice_table",
     "cut_slices",
+    "count_dropped",
     "inventory_table",
+    "check_request",
     "prepare",
     "write_slices",
+    "guess_dataset",
     "main",
     "Slices",
     "Volume",
@@ -42,7 +50,7 @@ from tqdm import tqdm
 
 from ..core import DataError, whole_folder, write_json
 from .slices import Slices, check_split, load_slices, majority, resample, sampling_matrix, zscore
-from .volume import Volume, inspect_volume, read_volume
+from .volume import Volume, inspect_volume, raise_first, read_volume
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c07n
 _all_ = ["Slices", "Volume", "load_slices", "read_volume"]
@@ -64,7 +72,12 @@ class Subject:
 
     @property
     def files(self):
-        return [self.image, *self.masks, *([self.cord] if self.cord else [])]
+        paths = [self.image, *self.masks]
+        return [*paths, self.cord] if self.cord else paths
+
+    @property
+    def there(self):  # Whether any of its files is
+        return any(p.exists() for p in self.files)
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c36n
@@ -85,13 +98,21 @@ def scgm(
     folder: Path,  # Holds `site1-sc01-image.nii.gz` and the rest, flat
 ) -> list:
     "The spinal cord grey matter challenge: 40 subjects, sc09 and sc10 of each site validate."
-    names = [(f"site{i}", f"site{i}-sc{j:02}", "train" if j <= 8 else "val") for i in range(1, 5) for j in range(1, 11)]
-    return [
-        Subject(
-            site, s, s, split, folder / f"{s}-image.nii.gz", [folder / f"{s}-mask-r{r}.nii.gz" for r in range(1, 5)]
-        )
-        for site, s, split in names
-    ]
+    subjects = []
+    for i in range(1, 5):
+        for j in range(1, 11):
+            name = f"site{i}-sc{j:02}"
+            subjects.append(
+                Subject(
+                    site=f"site{i}",
+                    subject=name,
+                    person=name,
+                    split="train" if j <= 8 else "val",
+                    image=folder / f"{name}-image.nii.gz",
+                    masks=[folder / f"{name}-mask-r{r}.nii.gz" for r in range(1, 5)],
+                )
+            )
+    return subjects
 
 
 @dataset_layout
@@ -100,7 +121,7 @@ def phantom(
 ) -> list:
     "The simulated challenge, in the layout of the real one."
     subjects = scgm(folder)
-    made = {s.subject[-2:] for s in subjects if any(p.exists() for p in s.files)}
+    made = {s.subject[-2:] for s in subjects if s.there}
     return [replace(s, crop="cord") for s in subjects if s.subject[-2:] in made]
 
 
@@ -122,26 +143,41 @@ def gm_challenge(
     folder: Path,  # BIDS: `sub-9418/anat/...`, `derivatives/labels/sub-9418/anat/...`
 ) -> list:
     "The open grey matter challenge data: seven sessions, 9418 and 9604 validate."
-
-    def subject(name, site):
-        person, stem = name.split("Ses")[0], f"sub-{name}/anat/sub-{name}_run-1_T2starw"
-        gm, cord = (folder / "derivatives" / "labels" / f"{stem}_{kind}-manual.nii.gz" for kind in ("gmseg", "seg"))
-        return Subject(
-            site,
-            f"sub-{name}",
-            person,
-            "val" if person in OPEN_VALIDATION else "train",
-            folder / f"{stem}.nii.gz",
-            [gm],
-            cord,
-            (0, 1),
-            "cord",
+    subjects = []
+    for name, site in OPEN_SESSIONS.items():
+        person = name.split("Ses")[0]
+        stem = f"sub-{name}/anat/sub-{name}_run-1_T2starw"
+        labels = folder / "derivatives" / "labels"
+        subjects.append(
+            Subject(
+                site=site,
+                subject=f"sub-{name}",
+                person=person,
+                split="val" if person in OPEN_VALIDATION else "train",
+                image=folder / f"{stem}.nii.gz",
+                masks=[labels / f"{stem}_gmseg-manual.nii.gz"],
+                cord=labels / f"{stem}_seg-manual.nii.gz",
+                labels=(0, 1),
+                crop="cord",
+            )
         )
-
-    return [subject(name, site) for name, site in OPEN_SESSIONS.items()]
+    return subjects
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c41n
+def hold_out(
+    subjects: list,  # Of a data set
+    site: str,  # The site that validates while all others train; 'none' for the standard split
+) -> list:
+    "The same subjects, split by site."
+    sites = dict.fromkeys(s.site for s in subjects)
+    if site == "none":
+        return subjects
+    if site not in sites:
+        raise DataError(f"held_out {site!r}", "is not a site", f"Known are none, {', '.join(sites)}")
+    return [replace(s, split="val" if s.site == site else "train") for s in subjects]
+
+
 def list_subjects(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
@@ -151,16 +187,14 @@ def list_subjects(
     if dataset not in DATASETS:
         raise DataError(f"dataset {dataset!r}", "is not known", f"Known are {', '.join(DATASETS)}")
     raw = Path(raw)
-    if not raw.is_dir() or not any(raw.iterdir()):
-        raise DataError(raw, "is empty" if raw.is_dir() else "is not a folder", f"Put the {dataset} data there")
+    if not raw.is_dir():
+        raise DataError(raw, "is not a folder", f"Put the {dataset} data there")
+    if not any(raw.iterdir()):
+        raise DataError(raw, "is empty", f"Put the {dataset} data there")
     subjects = DATASETS[dataset](raw)
-    if not any(p.exists() for s in subjects for p in s.files):
+    if not any(s.there for s in subjects):
         raise DataError(raw, f"holds no {dataset} data", "Put it there, under its own names")
-    sites = dict.fromkeys(s.site for s in subjects)
-    if held_out not in ("none", *sites):
-        raise DataError(f"held_out {held_out!r}", "is not a site", f"Known are none, {', '.join(sites)}")
-    if held_out != "none":
-        subjects = [replace(s, split="val" if s.site == held_out else "train") for s in subjects]
+    subjects = hold_out(subjects, held_out)
     check_split(raw, pd.DataFrame([{"person": s.person, "split": s.split} for s in subjects]))
     return subjects
 
@@ -175,27 +209,32 @@ def check_dataset(
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c43n
+def inspect_subject(
+    s: Subject,  # Subject
+) -> tuple:  # Its volume or None, its faults
+    "One subject, with everything that is wrong with it."
+    if not s.there:
+        fault = "is missing, with all other files of its subject"
+        return None, [DataError(s.image, fault, "Put the subject there")]
+    volume, faults = inspect_volume(s.image, s.masks, s.cord, s.labels)
+    if volume and volume.cord is None and s.crop == "cord":
+        faults = [*faults, DataError(s.image, "has no cord to crop around", "Mark its white matter with 2")]
+    return volume, faults
+
+
 def walk(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
     held_out="none",  # As for `list_subjects`
 ):
     "Subject by subject: the subject, its volume or None, its faults."
-    seen = {}
+    first_of = {}
     for s in tqdm(list_subjects(dataset, raw, held_out), desc=dataset, unit="subject"):
-        if not any(p.exists() for p in s.files):
-            yield (
-                s,
-                None,
-                [DataError(s.image, "is missing, with all other files of its subject", "Put the subject there")],
-            )
-            continue
-        volume, faults = inspect_volume(s.image, s.masks, s.cord, s.labels)
-        twin = seen.setdefault(volume.content, s.subject) if volume else s.subject
-        if twin != s.subject:
-            faults = [DataError(s.image, f"is the same scan as {twin}", "Put the right scan there")]
-        if volume and volume.cord is None and s.crop == "cord":
-            faults = [*faults, DataError(s.image, "has no cord to crop around", "Mark its white matter with 2")]
+        volume, faults = inspect_subject(s)
+        if volume:
+            twin = first_of.setdefault(volume.content, s.subject)
+            if twin != s.subject:
+                faults = [DataError(s.image, f"is the same scan as {twin}", "Put the right scan there"), *faults]
         yield s, volume, faults
 
 
@@ -205,14 +244,13 @@ def inventory_row(
     v: Volume,  # Its volume
 ) -> dict:
     "What there is of a subject."
-    voxel_mm = " x ".join(f"{mm:.3g}" for mm in (*v.spacing_mm, v.slice_mm))
     return {
         "site": s.site,
         "subject": s.subject,
         "person": s.person,
         "split": s.split,
         "matrix": " x ".join(map(str, v.image.shape)),
-        "voxel_mm": voxel_mm,
+        "voxel_mm": " x ".join(f"{mm:.3g}" for mm in (*v.spacing_mm, v.slice_mm)),
         "raters": len(v.masks),
         "slices": v.image.shape[2],
         "gm_slices": int(v.masks.any((0, 1, 2)).sum()),
@@ -226,7 +264,8 @@ def check(
     rows: list = None,  # Filled with the inventory, a dict per sound subject
 ) -> list:
     "All problems of a data set, one line each."
-    problems, rows = [], [] if rows is None else rows
+    problems = []
+    rows = [] if rows is None else rows
     try:
         for s, v, faults in walk(dataset, raw):
             problems += map(str, faults)
@@ -238,6 +277,70 @@ def check(
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c20
+@dataclass(frozen=True)
+class Crop:
+    "What part of a scan becomes a slice, and at what size."
+
+    rows: np.ndarray  # (crop_px, H), `sampling_matrix` of the first axis
+    cols: np.ndarray  # (crop_px, W), of the second
+
+    def cut(
+        self,
+        values: np.ndarray,  # (H,W,K)
+    ) -> np.ndarray:  # (K,crop_px,crop_px), the patient's front up
+        "Slices, resampled, cropped and turned."
+        return np.rot90(resample(np.moveaxis(values, -1, 0), self.rows, self.cols), axes=(-2, -1))
+
+    @property
+    def seen(self):  # (crop_px,crop_px) bool: inside the scan
+        return np.rot90(np.outer(self.rows.any(1), self.cols.any(1)))
+
+
+def place_crop(
+    s: Subject,  # Subject
+    v: Volume,  # Its volume
+    keep: np.ndarray,  # (K,), the slices wanted
+    spacing_mm: float,  # Pixel size
+    crop_px: int,  # Side of the crop
+) -> Crop:
+    "The crop around the image's centre or the cord's; `DataError` where it would cut GM."
+    centre = (np.array(v.image.shape[:2]) - 1) / 2
+    if s.crop == "cord":
+        centre = np.argwhere(v.cord)[:, :2].mean(0)
+    gm = np.argwhere(v.masks[..., keep].any((0, 3)))
+    far = np.abs((gm - centre) * v.spacing_mm).max(initial=0)
+    half = spacing_mm * crop_px / 2
+    if far > half:
+        fault = f"has GM {far:.1f} mm from the centre, beyond the crop, which ends at {half:g} mm"
+        raise DataError(s.image, fault, "Raise crop_px")
+    h, w, _ = v.image.shape
+    rows = sampling_matrix(h, centre[0], v.spacing_mm[0], spacing_mm, crop_px)
+    cols = sampling_matrix(w, centre[1], v.spacing_mm[1], spacing_mm, crop_px)
+    return Crop(rows, cols)
+
+
+def slice_table(
+    s: Subject,  # Subject
+    v: Volume,  # Its volume
+    kept: np.ndarray,  # (K,), indices of the slices
+    spacing_mm: float,  # Pixel size
+) -> pd.DataFrame:  # A row per slice
+    "Where slices come from."
+    return pd.DataFrame(
+        {
+            "site": s.site,
+            "subject": s.subject,
+            "person": s.person,
+            "slice": kept,
+            "spacing_mm": spacing_mm,
+            "native_mm": round(float(np.mean(v.spacing_mm)), 4),
+            "slice_mm": round(v.slice_mm, 4),
+            "split": s.split,
+        }
+    )
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c20b
 def cut_slices(
     s: Subject,  # Subject
     v: Volume,  # Its volume
@@ -245,40 +348,32 @@ def cut_slices(
     crop_px: int,  # Side of the crop
 ) -> tuple:  # Images (K,1,H,W) float32, targets (K,R,H,W) bool, table of K rows, dropped {why: how many}
     "The slices of a volume that have GM, resampled, cropped and z-scored."
-    centre = np.argwhere(v.cord)[:, :2].mean(0) if s.crop == "cord" else (np.array(v.image.shape[:2]) - 1) / 2
-    some, vote = v.masks.any((0, 1, 2)), majority(v.masks, 0).any((0, 1))
+    some = v.masks.any((0, 1, 2))
+    vote = majority(v.masks, 0).any((0, 1))
     keep = np.flatnonzero(vote & ~v.astray)
-    far = np.abs((np.argwhere(v.masks[..., keep].any((0, 3))) - centre) * v.spacing_mm).max(initial=0)
-    half = spacing_mm * crop_px / 2
-    if far > half:
-        raise DataError(
-            s.image, f"has GM {far:.1f} mm from the centre, beyond the crop, which ends at {half:g} mm", "Raise crop_px"
-        )
-    weights = [
-        sampling_matrix(n, c, mm, spacing_mm, crop_px)
-        for n, c, mm in zip(v.image.shape, centre, v.spacing_mm, strict=False)
-    ]
-    upright = lambda a: np.rot90(resample(np.moveaxis(a, -1, 0), *weights), axes=(-2, -1))
-    images, targets = upright(v.image[..., keep]), np.stack([upright(m[..., keep]) for m in v.masks], 1) > 0.5
-    images, left = zscore(images, np.rot90(np.outer(*[w.any(1) for w in weights]))), majority(targets, 1).any((1, 2))
-    why = {"no GM": ~some, "GM of a minority": some & ~vote & ~v.astray, "no cord mask": v.astray}
-    dropped = {reason: int(n.sum()) for reason, n in (*why.items(), ("GM smaller than a pixel", ~left)) if n.any()}
-    table = pd.DataFrame(
-        {
-            "site": s.site,
-            "subject": s.subject,
-            "person": s.person,
-            "slice": keep[left],
-            "spacing_mm": spacing_mm,
-            "native_mm": round(float(np.mean(v.spacing_mm)), 4),
-            "slice_mm": round(v.slice_mm, 4),
-            "split": s.split,
-        }
-    )
-    return images[left, None], targets[left], table, dropped
+    crop = place_crop(s, v, keep, spacing_mm, crop_px)
+    images = zscore(crop.cut(v.image[..., keep]), crop.seen)
+    targets = np.stack([crop.cut(mask[..., keep]) for mask in v.masks], 1) > 0.5
+    left = majority(targets, 1).any((1, 2))
+    reasons = {
+        "no GM": ~some,
+        "GM of a minority": some & ~vote & ~v.astray,
+        "no cord mask": v.astray,
+        "GM smaller than a pixel": ~left,
+    }
+    dropped = {why: int(slices.sum()) for why, slices in reasons.items() if slices.any()}
+    return images[left, None], targets[left], slice_table(s, v, keep[left], spacing_mm), dropped
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c54
+def count_dropped(
+    rows: list,  # The inventory, a dict per subject
+) -> str:
+    "How many slices were dropped, and why."
+    counts = pd.DataFrame([row["dropped"] for row in rows]).sum()
+    return ", ".join(f"{n:.0f} {why}" for why, n in counts.items()) or "nothing"
+
+
 def inventory_table(
     rows: list,  # A dict per subject
 ) -> str:
@@ -291,19 +386,32 @@ def inventory_table(
         "gm_slices": ("gm_slices", "sum"),
     }
     if "kept" in t:
-        columns |= {"kept": ("kept", "sum")}
-    voxels = {"voxel_mm": ("voxel_mm", lambda v: ", ".join(sorted(set(v))))}
+        columns["kept"] = ("kept", "sum")
+    by_site = t.groupby("site", sort=False)
+    voxels = by_site.agg(voxel_mm=("voxel_mm", lambda v: ", ".join(sorted(set(v)))))
     total = t.assign(site="all").groupby("site").agg(**columns).assign(voxel_mm="")
-    lines = [pd.concat([t.groupby("site", sort=False).agg(**columns, **voxels), total]).to_string()]
+    lines = [pd.concat([by_site.agg(**columns).join(voxels), total]).to_string()]
     if "dropped" in t:
-        lines += [
-            "dropped: "
-            + (", ".join(f"{n:.0f} {why}" for why, n in pd.DataFrame(list(t.dropped)).sum().items()) or "nothing")
-        ]
-    return "\n".join(lines + [f"note: {note}" for notes in t.notes for note in notes])
+        lines.append(f"dropped: {count_dropped(rows)}")
+    for row in rows:
+        lines += [f"note: {note}" for note in row["notes"]]
+    return "\n".join(lines)
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c37x
+def check_request(
+    raw: Path,  # Folder of the raw files
+    out: Path,  # Folder to make
+    spacing_mm: float,  # Pixel size of the slices
+    crop_px: int,  # Side of the slices
+):
+    "`ValueError` for what no scan could be prepared to."
+    if not (spacing_mm > 0 and crop_px >= 8):
+        raise ValueError(f"spacing_mm={spacing_mm}, crop_px={crop_px}: give a spacing above 0 and 8 px or more")
+    if raw.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{out} would replace the raw data in {raw}: choose another folder")
+
+
 def prepare(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Folder of the raw files
@@ -312,34 +420,26 @@ def prepare(
     crop_px: int,  # Side of the slices
     held_out: str = "none",  # A site to validate on, all others train; 'none' for the standard split
 ) -> Slices:
-    "Raw volumes to checked, resampled, cropped slices in a folder; all or nothing."
+    "Raw volumes to checked, resampled, cropped slices in a folder; or nothing, and a `DataError` for the first fault."
     raw, out = Path(raw), Path(out)
-    if not (spacing_mm > 0 and crop_px >= 8):
-        raise ValueError(f"spacing_mm={spacing_mm}, crop_px={crop_px}: give a spacing above 0 and 8 px or more")
-    if raw.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{out} would replace the raw data in {raw}: choose another folder")
+    check_request(raw, out, spacing_mm, crop_px)
     parts, rows, manifest = [], [], {}
     for s, v, faults in walk(dataset, raw, held_out):
-        if faults:
-            raise faults[0]
+        raise_first(faults)
         *part, dropped = cut_slices(s, v, spacing_mm, crop_px)
         parts.append(part)
         rows.append(inventory_row(s, v) | {"kept": len(part[-1]), "dropped": dropped})
         manifest |= {str(p.relative_to(raw)): digest for p, digest in v.files.items()}
     images, targets, tables = zip(*parts, strict=True)
-    write_slices(
-        out,
-        Slices(np.concatenate(images), np.concatenate(targets), pd.concat(tables)),
-        rows,
-        {
-            "dataset": dataset,
-            "simulated": dataset == "phantom",
-            "spacing_mm": spacing_mm,
-            "crop_px": crop_px,
-            "held_out": held_out,
-        },
-        manifest,
-    )
+    slices = Slices(np.concatenate(images), np.concatenate(targets), pd.concat(tables))
+    settings = {
+        "dataset": dataset,
+        "simulated": dataset == "phantom",
+        "spacing_mm": spacing_mm,
+        "crop_px": crop_px,
+        "held_out": held_out,
+    }
+    write_slices(out, slices, rows, settings, manifest)
     return load_slices(out)
 
 
@@ -353,18 +453,26 @@ def write_slices(
 ):
     "The folder that `load_slices` reads."
     whole = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    found = {"slices": len(slices), "inventory": rows, "manifest_sha256": whole, "manifest": manifest}
     with whole_folder(out) as tmp:
         np.save(tmp / "images.npy", slices.images)
         np.save(tmp / "targets.npy", slices.targets)
         slices.table.to_csv(tmp / "slices.csv", index=False)
-        write_json(
-            tmp / "report.json",
-            settings | {"slices": len(slices), "inventory": rows, "manifest_sha256": whole, "manifest": manifest},
-        )
+        write_json(tmp / "report.json", settings | found)
     print(inventory_table(rows))
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c63x
+def guess_dataset(
+    folder: Path,  # Of raw files
+) -> str:  # A name in `DATASETS`
+    "The layout of a folder, by its name or its files' names."
+    name = folder.absolute().name
+    if name in DATASETS:
+        return name
+    return "gm_challenge" if any(folder.glob("sub-*")) else "scgm"
+
+
 def main(
     argv: list = None,  # Command line
 ) -> int:  # Exit code
@@ -376,9 +484,8 @@ def main(
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dataset", help=f"one of {', '.join(DATASETS)}; guessed from the names of folder and files")
     told = parser.parse_args(argv)
-    name = told.folder.absolute().name
-    guess = name if name in DATASETS else "gm_challenge" if any(told.folder.glob("sub-*")) else "scgm"
-    problems = check(told.dataset or guess, told.folder, rows := [])
+    rows = []
+    problems = check(told.dataset or guess_dataset(told.folder), told.folder, rows)
     print("\n".join(problems) if problems else inventory_table(rows))
     return 1 if problems else 0
 

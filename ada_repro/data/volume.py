@@ -6,20 +6,28 @@
 __all__ = [
     "AGAIN",
     "MAX_BYTES",
+    "GZIP",
     "BITS",
+    "inflate",
     "unpack",
     "header_faults",
     "affine_faults",
     "Scan",
     "faults_of",
+    "raise_first",
     "read_bytes",
+    "read_affine",
+    "read_voxels",
     "read_nifti",
     "image_faults",
     "grid_faults",
     "label_faults",
+    "spread_mm",
     "place_faults",
     "Volume",
     "read_scans",
+    "cord_votes",
+    "content_faults",
     "inspect_volume",
     "read_volume",
 ]
@@ -38,6 +46,21 @@ from ..core import DataError
 # %% ../../nbs/1_data/01_volume.ipynb #c08
 AGAIN = "Copy or download the file again"
 MAX_BYTES = 2**30
+GZIP = b"\x1f\x8b"  # How a gzip stream begins
+
+
+def inflate(
+    path: Path,  # For the message
+    raw: bytes,  # A gzip stream
+    size: int,  # Bytes wanted at most
+) -> tuple:  # The bytes; whether the stream ended, its checksum right; what followed it
+    "Unpack a stream, but never more than is wanted."
+    stream = zlib.decompressobj(31)
+    try:
+        data = stream.decompress(raw, size)
+    except zlib.error as e:
+        raise DataError(path, f"is damaged ({e})", AGAIN) from None
+    return data, stream.eof, stream.unused_data
 
 
 def unpack(
@@ -46,25 +69,19 @@ def unpack(
     size: int,  # Bytes wanted
     whole=True,  # Must the stream end there, with the right checksum?
 ) -> bytes:
-    "The first `size` bytes of a file that may be compressed."
-    if not raw.startswith(b"\x1f\x8b"):
-        data, ended, rest = raw[:size], len(raw) >= size, raw[size:]
-    else:
-        stream = zlib.decompressobj(31)
-        try:
-            data = stream.decompress(raw, size + whole)
-        except zlib.error as e:
-            raise DataError(path, f"is damaged ({e})", AGAIN) from None
-        ended, rest = stream.eof, stream.unused_data + data[size:]
-    if whole and rest:
+    "The first `size` bytes of a file that may be compressed; `DataError` when they are not there or more follow."
+    data, ended, rest = raw, True, b""
+    if raw.startswith(GZIP):
+        data, ended, rest = inflate(path, raw, size + whole)
+    if whole and (rest or len(data) > size):
         raise DataError(path, "goes on after the end that its header and stream announce", AGAIN)
-    if len(data) < size or whole and not ended:
+    if len(data) < size or (whole and not ended):
         raise DataError(path, "is cut short", AGAIN)
     return data[:size]
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c11
-BITS = {
+BITS = {  # Of each data type that is one real number
     2: 8,
     4: 16,
     8: 32,
@@ -75,29 +92,28 @@ BITS = {
     768: 32,
     1024: 64,
     1280: 64,
-}  # Of each data type that is one real number
+}
 
 
 def header_faults(
     h,  # NIfTI header, unchecked
 ):
     "What a header can lie about: (is it bad, fault, remedy)."
-    ndim, shape, bits = int(h["dim"][0]), tuple(int(n) for n in h["dim"][1:4]), int(h["bitpix"])
-    yield h["sizeof_hdr"] != 348 or h["magic"].item() != b"n+1", "is not a NIfTI-1 file", "Export it as .nii.gz"
-    yield ndim != 3, f"has {ndim} dimensions, not 3", "Save one volume per file"
+    is_nifti = h["sizeof_hdr"] == 348 and h["magic"].item() == b"n+1"
+    yield not is_nifti, "is not a NIfTI-1 file", "Export it as .nii.gz"
+    n_axes = int(h["dim"][0])
+    yield n_axes != 3, f"has {n_axes} dimensions, not 3", "Save one volume per file"
+    shape = tuple(int(n) for n in h["dim"][1:4])
     yield min(shape) < 1, f"has the dimensions {shape}", AGAIN
-    yield (
-        BITS.get(int(h["datatype"])) != bits,
-        f"has the data type {h['datatype']} with {bits} bits",
-        "Save it as integers or floats",
-    )
-    yield np.prod(shape, dtype=object) * bits // 8 > MAX_BYTES, f"claims {shape} voxels, more than 1 GiB", AGAIN
-    yield not 348 <= h["vox_offset"] < 2**24, f"claims that its voxels begin at byte {h['vox_offset']}", AGAIN
-    yield (
-        np.isfinite(h["scl_slope"]) and not np.isfinite(h["scl_inter"]),
-        "has an intensity scale that is not finite",
-        AGAIN,
-    )
+    bits = int(h["bitpix"])
+    odd_type = BITS.get(int(h["datatype"])) != bits
+    yield odd_type, f"has the data type {h['datatype']} with {bits} bits", "Save it as integers or floats"
+    too_many = np.prod(shape, dtype=object) * bits // 8 > MAX_BYTES
+    yield too_many, f"claims {shape} voxels, more than 1 GiB", AGAIN
+    start = h["vox_offset"]
+    yield not 348 <= start < 2**24, f"claims that its voxels begin at byte {start}", AGAIN
+    odd_scale = np.isfinite(h["scl_slope"]) and not np.isfinite(h["scl_inter"])
+    yield odd_scale, "has an intensity scale that is not finite", AGAIN
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c12n
@@ -106,32 +122,20 @@ def affine_faults(
     pixdim: np.ndarray,  # (3,), the voxel size the header states beside it, in mm
 ):
     "What an affine can lie about: (is it bad, fault, remedy)."
-    fix = "Correct the header, or export the scan again"
-    yield not np.isfinite(affine).all(), "has an affine that is not finite", fix
+    correct = "Correct the header, or export the scan again"
+    yield not np.isfinite(affine).all(), "has an affine that is not finite", correct
     mm = np.linalg.norm(affine[:3, :3], axis=0)
-    yield not ((mm > 0.02) & (mm < 50)).all(), f"has voxels of {mm.round(3)} mm by its affine", fix
-    yield (
-        not np.allclose(mm, pixdim, rtol=0.02),
-        f"has voxels of {mm.round(3)} mm by its affine, of {np.round(pixdim, 3)} mm by its pixdim",
-        fix,
-    )
+    sizes = f"has voxels of {mm.round(3)} mm by its affine"
+    yield not ((mm > 0.02) & (mm < 50)).all(), sizes, correct
+    yield not np.allclose(mm, pixdim, rtol=0.02), f"{sizes}, of {np.round(pixdim, 3)} mm by its pixdim", correct
     axes = affine[:3, :3] / mm
-    yield (
-        np.abs(axes.T @ axes - np.eye(3)).max() > 0.02,
-        "has axes that are not at right angles",
-        "Resample it onto a straight grid",
-    )
+    askew = np.abs(axes.T @ axes - np.eye(3)).max() > 0.02
+    yield askew, "has axes that are not at right angles", "Resample it onto a straight grid"
     up = int(np.argmax(nib.io_orientation(affine)[:, 0] == 2))
-    yield (
-        abs(axes[2, up]) < np.cos(np.pi / 6),
-        "has slices tilted by more than 30 degrees",
-        "Resample it to axial slices",
-    )
-    yield (
-        mm[up] < 0.99 * mm.max(),
-        f"is not axial: slices {mm[up]:.2f} mm apart of voxels up to {mm.max():.2f} mm",
-        "Use the axial scan",
-    )
+    tilted = abs(axes[2, up]) < np.cos(np.pi / 6)
+    yield tilted, "has slices tilted by more than 30 degrees", "Resample it to axial slices"
+    not_axial = f"is not axial: slices {mm[up]:.2f} mm apart of voxels up to {mm.max():.2f} mm"
+    yield mm[up] < 0.99 * mm.max(), not_axial, "Use the axial scan"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c14n
@@ -152,7 +156,17 @@ def faults_of(
     checks,  # Triples (is it bad, fault, remedy)
 ):
     "The faults found, as errors, one by one."
-    yield from (DataError(path, fault, remedy) for bad, fault, remedy in checks if bad)
+    for bad, fault, remedy in checks:
+        if bad:
+            yield DataError(path, fault, remedy)
+
+
+def raise_first(
+    faults,  # Errors, one by one
+):
+    "Raise the first fault, if there is one; later checks are not made."
+    for e in faults:
+        raise e
 
 
 def read_bytes(
@@ -160,43 +174,61 @@ def read_bytes(
 ) -> bytes:
     "A file that may be NIfTI, or the one line that says why not."
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES and path.is_file() else b""
+        readable = path.stat().st_size <= MAX_BYTES and path.is_file()
+        raw = path.read_bytes() if readable else b""
     except FileNotFoundError:
         raise DataError(path, "is missing", "Put it there, or correct the path") from None
     except (OSError, ValueError) as e:
         raise DataError(path, f"cannot be read ({getattr(e, 'strerror', e)})", "Give a readable file") from None
     if not raw:
         raise DataError(path, "is empty, larger than 1 GiB, or no regular file", AGAIN)
-    if not raw.startswith((b"\x1f\x8b", b"\x5c\x01\0\0", b"\0\0\x01\x5c")):
+    if not raw.startswith((GZIP, b"\x5c\x01\0\0", b"\0\0\x01\x5c")):
         raise DataError(path, "is neither gzip nor NIfTI-1", AGAIN)
     return raw
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c16n
+def read_affine(
+    h,  # NIfTI header
+) -> np.ndarray:  # (4,4); NaN where the header makes none
+    "Where the voxels lie."
+    try:
+        return np.array(h.get_best_affine(), dtype=float)
+    except Exception:
+        return np.full((4, 4), np.nan)
+
+
+def read_voxels(
+    path: Path,  # For the message
+    raw: bytes,  # The file's bytes
+    h,  # NIfTI header, judged
+) -> np.ndarray:  # (H,W,D), scaled as the header says
+    "The voxels of a file, read to the checksum behind them."
+    shape = tuple(int(n) for n in h["dim"][1:4])
+    dtype = h.get_data_dtype()
+    start = int(h["vox_offset"])
+    data = unpack(path, raw, start + int(np.prod(shape)) * dtype.itemsize)
+    values = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F")
+    slope, inter = h.get_slope_inter()
+    if slope is None or (slope, inter) == (1, 0):
+        return values
+    return values.astype(np.float32) * np.float32(slope) + np.float32(inter)
+
+
 def read_nifti(
     path: Path,  # .nii.gz or .nii
 ) -> Scan:
-    "One NIfTI file: header judged, stream read to its checksum, axes turned to RAS+."
-    raw = read_bytes(path := Path(path))
+    "One NIfTI file, read to its checksum, axes turned to RAS+; `DataError` for whatever is wrong."
+    path = Path(path)
+    raw = read_bytes(path)
     h = nib.Nifti1Header(unpack(path, raw, 348, whole=False), check=False)
-    for e in faults_of(path, header_faults(h)):
-        raise e
-    try:
-        affine = np.array(h.get_best_affine(), dtype=float)
-    except Exception:
-        affine = np.full((4, 4), np.nan)
-    for e in faults_of(path, affine_faults(affine, h["pixdim"][1:4])):
-        raise e
-    shape, start, dtype = tuple(int(n) for n in h["dim"][1:4]), int(h["vox_offset"]), h.get_data_dtype()
-    data = unpack(path, raw, start + int(np.prod(shape)) * dtype.itemsize)
-    values, (slope, inter) = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F"), h.get_slope_inter()
-    if slope is not None and (slope, inter) != (1, 0):
-        values = values.astype(np.float32) * np.float32(slope) + np.float32(inter)
+    raise_first(faults_of(path, header_faults(h)))
+    affine = read_affine(h)
+    raise_first(faults_of(path, affine_faults(affine, h["pixdim"][1:4])))
+    values = read_voxels(path, raw, h)
     turn = nib.io_orientation(affine)
-    affine, values = (
-        affine @ nib.orientations.inv_ornt_aff(turn, shape),
-        np.asfortranarray(nib.apply_orientation(values, turn)),
-    )
+    affine = affine @ nib.orientations.inv_ornt_aff(turn, values.shape)
+    values = np.asfortranarray(nib.apply_orientation(values, turn))
     return Scan(path, values, affine, np.linalg.norm(affine[:3, :3], axis=0), hashlib.sha256(raw).hexdigest())
 
 
@@ -205,18 +237,16 @@ def image_faults(
     image: np.ndarray,  # (H,W,D) float32
 ):
     "What intensities can lie about: (is it bad, fault, remedy)."
-    bad = ~np.isfinite(image)
-    yield (
-        bad.any(),
-        f"has {bad.sum()} voxels that are not finite, the first at {np.argwhere(bad)[:1].tolist()}",
-        "Export the scan again",
-    )
+    again = "Export the scan again"
+    odd = ~np.isfinite(image)
+    first = np.argwhere(odd)[:1].tolist()
+    yield odd.any(), f"has {odd.sum()} voxels that are not finite, the first at {first}", again
     top = image.max()
-    yield image.min() == top, f"is constant ({top:g})", "Export the scan again"
+    yield image.min() == top, f"is constant ({top:g})", again
     share = np.mean(image == top)
     yield share > 0.02, f"is saturated: {share:.0%} of its voxels have the highest value", "Export it without clipping"
-    values = np.unique(image[..., image.shape[2] // 2])
-    yield len(values) <= 4, f"has {len(values)} different values in its middle slice", "Is it a mask? Give the scan"
+    n_values = len(np.unique(image[..., image.shape[2] // 2]))
+    yield n_values <= 4, f"has {n_values} different values in its middle slice", "Is it a mask? Give the scan"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c20
@@ -225,15 +255,14 @@ def grid_faults(
     image: Scan,  # The image it belongs to
 ):
     "What two grids can disagree about: (is it bad, fault, remedy)."
-    same, remedy = scan.values.shape == image.values.shape, "Give the mask drawn on this scan"
+    remedy = "Give the mask drawn on this scan"
+    same = scan.values.shape == image.values.shape
     yield not same, f"has the shape {scan.values.shape}, its image {image.values.shape}", remedy
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.values.shape])).reshape(3, -1)
-    apart = np.linalg.norm((scan.affine - image.affine)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
-    yield (
-        same and apart > 0.2 * image.mm[:2].min(),
-        f"has an affine that puts it up to {apart:.2f} mm from its image",
-        remedy,
-    )
+    shifts = (scan.affine - image.affine)[:3] @ np.vstack([corners, np.ones(8)])
+    apart = np.linalg.norm(shifts, axis=0).max()
+    off_grid = same and apart > 0.2 * image.mm[:2].min()
+    yield off_grid, f"has an affine that puts it up to {apart:.2f} mm from its image", remedy
 
 
 def label_faults(
@@ -241,41 +270,46 @@ def label_faults(
     labels: tuple,  # The labels that may occur
 ):
     "What labels can lie about: (is it bad, fault, remedy)."
-    odd, remedy = (
-        values[~np.logical_or.reduce([values == n for n in labels])],
-        f"Use the labels {', '.join(map(str, labels))} alone",
-    )
-    for n in odd[:1]:
-        yield (
-            True,
-            f"has the label {n:g}{'' if n == np.round(n) else ', not a whole number,'} in {len(odd)} voxels",
-            remedy,
-        )
+    odd = values[~np.logical_or.reduce([values == n for n in labels])]
+    if len(odd):
+        fraction = "" if odd[0] == np.round(odd[0]) else ", not a whole number,"
+        fault = f"has the label {odd[0]:g}{fraction} in {len(odd)} voxels"
+        yield True, fault, f"Use the labels {', '.join(map(str, labels))} alone"
     yield not (values == 1).any(), "marks nothing with the label 1", "Give the mask of this scan"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c21n
+def spread_mm(
+    voxels: np.ndarray,  # (N,3), the indices of the GM voxels
+    axis: int,  # 0: across, 1: from back to front
+    mm: float,  # Voxel size along it
+) -> float:  # Standard deviation from the middle of the voxel's own slice
+    "How far GM reaches along an axis."
+    at, k = voxels[:, axis], voxels[:, 2]
+    middles = np.bincount(k, at)[k] / np.bincount(k)[k]
+    return np.std(at - middles) * mm
+
+
 def place_faults(
     mask: Scan,  # Of one rater
     cord: np.ndarray,  # (H,W,D) bool, by all files but this one; all False where none tells
     central: bool,  # Must GM lie in the central part?
 ):
     "Where GM cannot be: (is it bad, fault, remedy)."
-    p, mm, remedy = np.argwhere(mask.values.T == 1)[:, ::-1], mask.mm, "Give the mask of this scan, on its grid"
-    n = np.bincount(p[:, 2])
-    area = np.median(n[n > 0]) * mm[0] * mm[1]
+    remedy = "Give the mask of this scan, on its grid"
+    voxels = np.argwhere(mask.values.T == 1)[:, ::-1]
+    counts = np.bincount(voxels[:, 2])
+    area = np.median(counts[counts > 0]) * mask.mm[0] * mask.mm[1]
     yield not 2 <= area <= 50, f"marks {area:.1f} mm2 as GM in a slice, not 2 to 50", remedy
-    width, depth = (np.std(p[:, i] - np.bincount(p[:, 2], p[:, i])[p[:, 2]] / n[p[:, 2]]) * mm[i] for i in (0, 1))
-    yield (
-        width < 0.85 * depth,
-        f"marks GM that is deeper ({depth:.1f} mm, sd) than wide ({width:.1f} mm), as if transposed",
-        remedy,
-    )
-    inside = cord[tuple(p[cord.any((0, 1))[p[:, 2]]].T)]
-    out = 1 - inside.mean() if len(inside) else 0
-    yield out > 0.2, f"has {out:.0%} of its GM outside the cord", remedy
-    off = np.abs((p.mean(0) + 0.5) / mask.values.shape - 0.5)[:2].max()
-    yield central and off > 0.3, f"has its GM at the edge of the image ({off:.0%} of its side from the centre)", remedy
+    width, depth = spread_mm(voxels, 0, mask.mm[0]), spread_mm(voxels, 1, mask.mm[1])
+    deeper = f"marks GM that is deeper ({depth:.1f} mm, sd) than wide ({width:.1f} mm), as if transposed"
+    yield width < 0.85 * depth, deeper, remedy
+    judged = voxels[cord.any((0, 1))[voxels[:, 2]]]
+    outside = 1 - cord[tuple(judged.T)].mean() if len(judged) else 0
+    yield outside > 0.2, f"has {outside:.0%} of its GM outside the cord", remedy
+    off = np.abs((voxels.mean(0) + 0.5) / mask.values.shape - 0.5)[:2].max()
+    at_edge = f"has its GM at the edge of the image ({off:.0%} of its side from the centre)"
+    yield central and off > 0.3, at_edge, remedy
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c23
@@ -294,7 +328,10 @@ class Volume:
 
     @property
     def astray(self):  # (D,) bool, slices with GM but no cord
-        return self.masks.any((0, 1, 2)) & ~(True if self.cord is None else self.cord.any((0, 1)))
+        has_gm = self.masks.any((0, 1, 2))
+        if self.cord is None:
+            return np.zeros_like(has_gm)
+        return has_gm & ~self.cord.any((0, 1))
 
     @property
     def notes(self):  # What is odd, but not wrong
@@ -321,12 +358,44 @@ def read_scans(
     image, *masks = scans
     image.values = image.values.astype(np.float32)
     faults += faults_of(image.path, image_faults(image.values))
-    for m, known in zip(masks, labels, strict=True):
-        faults += faults_of(m.path, [*grid_faults(m, image), *label_faults(m.values, known)])
+    for mask, known in zip(masks, labels, strict=True):
+        faults += faults_of(mask.path, [*grid_faults(mask, image), *label_faults(mask.values, known)])
     return scans, faults
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c27x
+def cord_votes(
+    masks: list,  # Scans, of the raters
+    cord: Scan,  # Cord mask, or None
+) -> np.ndarray:  # (H,W,D) how many files call a voxel cord; None where no file tells
+    "The cord as its own mask shows it, or as white and grey matter of the raters' masks do."
+    if cord is not None:
+        return (cord.values > 0).view(np.uint8)
+    if any((m.values == 2).any() for m in masks):
+        return sum((m.values > 0).view(np.uint8) for m in masks)
+    return None
+
+
+def content_faults(
+    image: Scan,  # The scan
+    masks: list,  # Scans, of the raters
+    cord: Scan,  # Cord mask, or None
+    votes: np.ndarray,  # (H,W,D), or None: what `cord_votes` said
+):
+    "The faults that only a scan and its masks together show, as errors."
+    blank = []
+    for k in range(image.values.shape[-1]):
+        if np.ptp(image.values[..., k]) == 0 and any((m.values[..., k] == 1).any() for m in masks):
+            blank.append(k)
+    yield from faults_of(image.path, [(blank, f"is constant in its slices {blank}", "Export the scan again")])
+    for mask in masks:
+        if votes is None:
+            others = np.zeros(mask.values.shape, bool)
+        else:
+            others = votes > (0 if cord is not None else mask.values > 0)
+        yield from faults_of(mask.path, place_faults(mask, others, central=cord is None))
+
+
 @np.errstate(all="ignore")
 def inspect_volume(
     image_path: Path,  # Scan
@@ -335,30 +404,27 @@ def inspect_volume(
     labels=(0, 1, 2),  # Labels a mask may hold: 1 = GM, 2 = WM
 ) -> tuple:  # The volume, or None; all its faults
     "A scan and its masks, with everything that is wrong with them."
-    n, cords = len(mask_paths), [cord_path] if cord_path else []
-    scans, faults = read_scans([image_path, *mask_paths, *cords], [labels] * n + [(0, 1)] * len(cords))
+    paths, known = [image_path, *mask_paths], [labels] * len(mask_paths)
+    if cord_path:
+        paths, known = [*paths, cord_path], [*known, (0, 1)]
+    scans, faults = read_scans(paths, known)
     if faults:
         return None, faults
-    image, masks, cords = scans[0], scans[1 : n + 1], scans[n + 1 :]
-    if not cords and any((m.values == 2).any() for m in masks):
-        cords = masks
-    gm, votes = np.stack([m.values == 1 for m in masks]), sum((c.values > 0).view(np.uint8) for c in cords)
-    blank = [k for k in range(gm.shape[-1]) if np.ptp(image.values[..., k]) == 0 and gm[..., k].any()]
-    faults += faults_of(image.path, [(blank, f"is constant in its slices {blank}", "Export the scan again")])
-    for m in masks:
-        faults += faults_of(m.path, place_faults(m, votes > (0 if cord_path else m.values > 0), not cord_path))
+    image, *masks = scans
+    cord = masks.pop() if cord_path else None
+    votes = cord_votes(masks, cord)
+    faults = list(content_faults(image, masks, cord, votes))
     if faults:
         return None, faults
-    content = hashlib.sha256(f"{image.values.shape}".encode() + image.values.tobytes("A")).hexdigest()
     return Volume(
-        image.values,
-        gm,
-        votes > 0 if cords else None,
-        tuple(image.mm[:2].tolist()),
-        float(image.mm[2]),
-        image.path.name,
-        {s.path: s.sha256 for s in scans},
-        content,
+        image=image.values,
+        masks=np.stack([m.values == 1 for m in masks]),
+        cord=None if votes is None else votes > 0,
+        spacing_mm=tuple(image.mm[:2].tolist()),
+        slice_mm=float(image.mm[2]),
+        name=image.path.name,
+        files={scan.path: scan.sha256 for scan in scans},
+        content=hashlib.sha256(f"{image.values.shape}".encode() + image.values.tobytes("A")).hexdigest(),
     ), []
 
 
