@@ -50,7 +50,7 @@ from tqdm import tqdm
 
 from ..core import DataError, whole_folder, write_json
 from .slices import Slices, check_split, load_slices, majority, resample, sampling_matrix, zscore
-from .volume import Volume, inspect_volume, raise_first, read_volume
+from .volume import Rules, Volume, inspect_volume, raise_first, read_volume
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c07n
 _all_ = ["Slices", "Volume", "load_slices", "read_volume"]
@@ -216,7 +216,7 @@ def inspect_subject(
     if not s.there:
         fault = "is missing, with all other files of its subject"
         return None, [DataError(s.image, fault, "Put the subject there")]
-    volume, faults = inspect_volume(s.image, s.masks, s.cord, s.labels)
+    volume, faults = inspect_volume(s.image, s.masks, s.cord, Rules(s.labels))
     if volume and volume.cord is None and s.crop == "cord":
         faults = [*faults, DataError(s.image, "has no cord to crop around", "Mark its white matter with 2")]
     return volume, faults

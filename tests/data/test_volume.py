@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import re
 import shutil
 import struct
 import tracemalloc
@@ -14,7 +15,7 @@ import pytest
 from scans import AFFINE, DEPTH, MM, REAL, SIDE, arrays, needs_real, read, volume, write
 
 from ada_repro.core import DataError
-from ada_repro.data.volume import read_nifti, read_volume
+from ada_repro.data.volume import Limits, measure_contrast, read_nifti, read_volume
 
 
 @pytest.fixture
@@ -478,11 +479,6 @@ def mask_of_two_dimensions(path):
 
 
 @fault("scan")
-def nifti_2(path):
-    path.write_bytes(gzip.compress(nib.Nifti2Image(arrays()[0], AFFINE).to_bytes()))
-
-
-@fault("scan")
 def in_metres(path):
     write(path, arrays()[0], AFFINE @ np.diag([0.001, 0.001, 0.001, 1]))
 
@@ -598,8 +594,8 @@ def test_stored_orientation_does_not_matter(axes, files, tmp_path):
 
 def test_plain_and_scaled_files_read_alike(files, tmp_path):
     truth = read(files)
-    (tmp_path / "scan.nii").write_bytes(gzip.decompress(files["scan"].read_bytes()))
-    assert np.array_equal(read(files | {"scan": tmp_path / "scan.nii"}).image, truth.image)
+    (tmp_path / "plain.nii").write_bytes(gzip.decompress(files["scan"].read_bytes()))
+    assert np.array_equal(read(files | {"scan": tmp_path / "plain.nii"}).image, truth.image)
     image = nib.Nifti1Image(np.round(truth.image * 10).astype(">i2"), AFFINE, nib.Nifti1Header(endianness=">"))
     image.header.set_slope_inter(0.1, 0)
     (tmp_path / "big.nii").write_bytes(image.to_bytes())
@@ -644,3 +640,363 @@ def test_flips_and_truncations_of_a_real_scan_never_load_wrong(tmp_path):
         lambda: read_nifti(path),
         lambda a, b: np.array_equal(a.values, b.values) and np.array_equal(a.affine, b.affine),
     )
+
+
+# What people have, in the ways in which it may be written
+
+
+def header(path, change):
+    "A file whose header was changed by nibabel's names, stream and checksum right."
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+    image = nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
+    change(image.header)
+    path.write_bytes(gzip.compress(image.to_bytes()))
+    return path
+
+
+def same(a, b):
+    return (
+        np.array_equal(a.image, b.image)
+        and np.array_equal(a.masks, b.masks)
+        and np.array_equal(a.cord, b.cord)
+        and np.allclose(a.spacing_mm, b.spacing_mm)
+        and np.isclose(a.slice_mm, b.slice_mm)
+    )
+
+
+def store_scaled(path, slope, inter=0.0):
+    "The labels as a writer stores them that keeps the scan's intensity scale."
+    stored = np.rint((arrays()[1].astype(float) - inter) / slope).astype(np.int16)
+    write(path, stored)
+    patch(path, 112, "2f", slope, inter)
+
+
+@pytest.mark.parametrize("slope, inter", [(1 / 127, 0), (0.00784, 0), (1.00002, 0), (0.3, 0), (0.0123, -4), (-0.01, 2)])
+def test_labels_that_were_scaled_are_whole(slope, inter, files):
+    truth = read(files)
+    store_scaled(files["one"], slope, inter)
+    assert same(read(files), truth)
+
+
+@pytest.mark.parametrize("error", [2e-5, -2e-5, 9e-4, -9e-4])
+def test_labels_a_rounding_error_off_are_whole(error, files):
+    truth = read(files)
+    write(files["one"], (arrays()[1] * (1 + error / 2)).astype(np.float32))
+    write(files["cord"], (arrays()[2] + error).astype(np.float64))
+    assert same(read(files), truth)
+
+
+@pytest.mark.parametrize("value, said", [(1.002, "1.002"), (0.996, "0.996"), (1.4999999, "1.4999999"), (0.3, "0.3")])
+def test_a_label_that_is_none_is_shown(value, said, files):
+    labels = arrays()[1].astype(np.float32)
+    labels[labels == 1] = value
+    write(files["one"], labels)
+    with pytest.raises(DataError, match=re.escape(f"has the label {said}")):
+        read(files)
+
+
+def test_a_coarse_scale_makes_no_labels_of_halves(files):
+    write(files["one"], arrays()[1])
+    patch(files["one"], 112, "2f", 0.5, 0)
+    with pytest.raises(DataError, match=r"has the label 0\.5, not a whole number,"):
+        read(files)
+
+
+def with_axes(*lengths):
+    return lambda path: patch(path, 40, "8h", *(lengths + (1,) * 8)[:8])
+
+
+def negative_pixdim(path):
+    patch(path, 80, "3f", -0.5, -0.5, -5)
+
+
+def as_nifti_2(path):
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+    path.write_bytes(gzip.compress(nib.Nifti2Image(np.asarray(image.dataobj), AFFINE).to_bytes()))
+
+
+def big_endian(path):
+    image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+    swapped = nib.Nifti1Image(np.asarray(image.dataobj), AFFINE, nib.Nifti1Header(endianness=">"))
+    path.write_bytes(gzip.compress(swapped.to_bytes()))
+
+
+def in_unit(factor, unit, sform=True):
+    def make(path):
+        image = nib.Nifti1Image.from_bytes(gzip.decompress(path.read_bytes()))
+        affine = np.diag([factor, factor, factor, 1]) @ AFFINE
+        again = nib.Nifti1Image(np.asarray(image.dataobj), None)
+        again.header.set_zooms(np.array(MM) * factor)
+        again.set_qform(affine, 0 if sform else 1)
+        again.set_sform(affine if sform else None, 2 if sform else 0)
+        again.header.set_xyzt_units(unit)
+        path.write_bytes(gzip.compress(again.to_bytes()))
+
+    return make
+
+
+def by_qform_alone(path):
+    in_unit(1, "mm", sform=False)(path)
+
+
+def quaternion_over_one(path):
+    by_qform_alone(path)
+    patch(path, 256, "3f", 0, 0, np.float32(1 + 2e-5))
+    patch(path, 76, "f", 1)
+    patch(path, 268, "3f", 31.5, 31.5, 0)
+
+
+HARMLESS = {
+    "X,Y,Z,1": with_axes(4, SIDE, SIDE, DEPTH),
+    "X,Y,Z,1,1": with_axes(5, SIDE, SIDE, DEPTH),
+    "seven axes": with_axes(7, SIDE, SIDE, DEPTH),
+    "negative pixdim": negative_pixdim,
+    "pixdim not stated": lambda path: patch(path, 80, "3f", 0, 0, 0),
+    "NIfTI-2": as_nifti_2,
+    "big endian": big_endian,
+    "metres": in_unit(0.001, "meter"),
+    "micrometres": in_unit(1000, "micron"),
+    "metres by qform": in_unit(0.001, "meter", sform=False),
+    "micrometres by qform": in_unit(1000, "micron", sform=False),
+    "qform alone": by_qform_alone,
+    "both forms, alike": lambda path: header(path, lambda h: h.set_qform(AFFINE, 1)),
+    "unknown unit": lambda path: patch(path, 123, "b", 0),
+}
+
+
+@pytest.mark.parametrize("name", HARMLESS)
+@pytest.mark.parametrize("where", ["scan", "one", "cord"])
+def test_other_ways_to_write_the_same(name, where, files):
+    truth = read(files)
+    HARMLESS[name](files[where])
+    assert same(read(files), truth)
+
+
+def test_a_quaternion_a_rounding_error_over_one_is_scaled(files):
+    image = arrays()[0]
+    write(files["scan"], image[::-1, ::-1])
+    quaternion_over_one(files["scan"])
+    for name in ("one", "two", "cord"):
+        values = np.asarray(nib.load(files[name]).dataobj)
+        write(files[name], values[::-1, ::-1])
+        quaternion_over_one(files[name])
+    assert np.array_equal(read(files).image, image)
+    patch(files["scan"], 256, "3f", 0, 0, 1.01)
+    with pytest.raises(DataError, match="scan.nii.gz: has an affine that is not finite"):
+        read(files)
+
+
+@pytest.mark.parametrize("plane", [True, False])
+def test_a_plane_is_a_volume_of_one_slice(plane, tmp_path):
+    image, mask, cord = (a[..., 0] if plane else a[..., :1] for a in arrays())
+    v = read_volume(
+        write(tmp_path / "i.nii.gz", image), [write(tmp_path / "m.nii.gz", mask)], write(tmp_path / "c.nii.gz", cord)
+    )
+    assert v.image.shape == (SIDE, SIDE, 1) and np.array_equal(v.image[..., 0], image.reshape(SIDE, SIDE))
+    assert v.spacing_mm == (0.5, 0.5) and v.masks.shape == (1, SIDE, SIDE, 1)
+
+
+def test_a_plane_that_states_no_thickness(tmp_path):
+    paths = [write(tmp_path / f"{i}.nii.gz", a[..., 0]) for i, a in enumerate(arrays())]
+    for path in paths:
+        patch(path, 88, "f", 0)
+        patch(path, 280, "12f", 0.5, 0, 0, 0, 0, 0.5, 0, 0, 0, 0, 0, 0)
+    assert read_volume(paths[0], paths[1:2], paths[2]).image.shape == (SIDE, SIDE, 1)
+
+
+def members(*parts):
+    return b"".join(gzip.compress(part) for part in parts)
+
+
+STREAMS = {
+    "two members": lambda raw: members(raw[:5000], raw[5000:]),
+    "as bgzip writes them": lambda raw: members(*[raw[i : i + 4096] for i in range(0, len(raw), 4096)], b""),
+    "cut inside the header": lambda raw: members(raw[:7], raw[7:300], raw[300:]),
+    "an empty member before": lambda raw: members(b"", raw),
+    "an empty member after": lambda raw: members(raw, b""),
+    "padded with zeros": lambda raw: members(raw) + bytes(1000),
+    "zeros between members": lambda raw: members(raw[:5000]) + bytes(100) + members(raw[5000:]) + bytes(3),
+}
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_all_members_are_read(name, files):
+    truth = read(files)
+    for where in ("scan", "one"):
+        files[where].write_bytes(STREAMS[name](gzip.decompress(files[where].read_bytes())))
+    assert same(read(files), truth)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_every_checksum_counts(name, files):
+    good = STREAMS[name](gzip.decompress(files["one"].read_bytes()))
+    end = len(good) - {"padded with zeros": 1000, "zeros between members": 3}.get(name, 0)
+    spoilt = {
+        "byte after": good + b"x",
+        "voxels after": good + members(b"\0"),
+        "first checksum": bytes([*good[:12], good[12] ^ 4, *good[13:]]),
+        "last checksum": good[: end - 6] + bytes([good[end - 6] ^ 1]) + good[end - 5 :],
+        "cut": good[: end - 9],
+    }
+    for raw in spoilt.values():
+        files["one"].write_bytes(raw)
+        with pytest.raises(DataError, match="one.nii.gz"):
+            read(files)
+
+
+def test_a_second_member_with_a_wrong_checksum(files):
+    raw = gzip.decompress(files["one"].read_bytes())
+    second = bytearray(gzip.compress(raw[5000:]))
+    second[-7] ^= 1
+    files["one"].write_bytes(gzip.compress(raw[:5000]) + second)
+    with pytest.raises(DataError, match="one.nii.gz: is damaged"):
+        read(files)
+
+
+@pytest.mark.parametrize("where", ["scan", "one", "cord"])
+def test_compressed_or_not_is_the_same_file(where, files):
+    truth, path = read(files), files[where]
+    plain = path.with_suffix("")
+    plain.write_bytes(gzip.decompress(path.read_bytes()))
+    with pytest.raises(DataError, match=f"{path.name}: stands there a second time, as {plain.name}"):
+        read(files)
+    path.unlink()
+    assert same(read(files), truth)
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    plain.unlink()
+    assert same(read(files | {where: plain}), truth)
+
+
+def test_a_link_to_nothing_says_so(files):
+    files["two"].unlink()
+    files["two"].symlink_to(".git/annex/objects/two")
+    with pytest.raises(DataError, match="two.nii.gz: is a link to a file that is not here. Fetch that file"):
+        read(files)
+
+
+# Two statements of one fact
+
+
+def disagree(change):
+    def make(h):
+        affine = AFFINE.copy()
+        change(affine)
+        h.set_qform(affine, 1)
+
+    return make
+
+
+def shift(affine):
+    affine[0, 3] += 0.2
+
+
+def mirror(affine):
+    affine[0] *= -1
+
+
+def stretch(affine):
+    affine[0, 0] = 0.506
+
+
+@pytest.mark.parametrize("change", [shift, mirror, stretch])
+@pytest.mark.parametrize("where", ["scan", "one", "cord"])
+def test_two_forms_that_disagree_are_refused(change, where, files):
+    path = header(files[where], disagree(change))
+    with pytest.raises(DataError, match=f"{path.name}: .*mm") as e:
+        read(files)
+    assert "sform" in str(e.value) and "qform" in str(e.value) or "pixdim" in str(e.value)
+    header(path, lambda h: h.set_qform(None, 0))
+    if change is not stretch:
+        read(files)
+
+
+def test_a_hair_between_two_forms_is_none(files):
+    truth = read(files)
+
+    def hair(affine):
+        affine[:3, 3] += 0.05
+
+    header(files["one"], disagree(hair))
+    assert same(read(files), truth)
+
+
+def unoriented(path):
+    patch(path, 252, "2h", 0, 0)
+
+
+@pytest.mark.parametrize("where", ["scan", "one", "two", "cord"])
+def test_without_orientation_the_file_is_refused(where, files):
+    unoriented(files[where])
+    with pytest.raises(DataError, match="states neither qform nor sform.*orientation: grid"):
+        read(files)
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LPS", "LAS"])
+def test_the_grid_may_be_trusted_and_that_is_noted(axes, files):
+    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
+    truth = read(files)
+    for path in files.values():
+        image = nib.load(path).as_reoriented(turn)
+        write(path, np.asarray(image.dataobj), image.affine)
+    unoriented(files["one"])
+    v = read_volume(files["scan"], [files["one"], files["two"]], files["cord"], orientation="grid")
+    assert same(v, truth)
+    assert v.notes == ["one.nii.gz: states no orientation, taken to lie as it is stored"]
+
+
+# Right grid, wrong content
+
+
+def test_contrast_of_a_valid_scan(files):
+    v = read(files)
+    assert 1.05 < v.contrast.ratio < 1.1 and 1.5 < v.contrast.in_noise < 3.5 and not v.notes
+
+
+@pytest.mark.parametrize("wrong", ["swapped", "flat"])
+def test_no_contrast_is_noted(wrong, files):
+    image = arrays(shift=(3, -2))[0]
+    made = {
+        "swapped": image.swapaxes(0, 1),
+        "flat": np.where(arrays()[1] > 0, 160, 100) + np.random.default_rng(1).normal(0, 5, image.shape),
+    }[wrong]
+    write(files["scan"], made.astype(np.float32))
+    (note,) = read(files).notes
+    assert note.startswith("scan.nii.gz: GM shows no contrast")
+
+
+def test_other_structures_have_limits_of_their_own(tmp_path):
+    image, mask, cord = arrays()
+    lesion = np.zeros_like(mask)
+    lesion[30:32, 25:33, 1] = 1
+    paths = (
+        write(tmp_path / "i.nii.gz", image),
+        [write(tmp_path / "m.nii.gz", lesion)],
+        write(tmp_path / "c.nii.gz", cord),
+    )
+    with pytest.raises(DataError, match="deeper"):
+        read_volume(*paths)
+    free = Limits("lesion", None, 0, 1, 0.5, "any")
+    assert read_volume(*paths, limits=free).masks.sum() == 16
+    write(paths[1][0], 0 * lesion)
+    assert read_volume(*paths, limits=free).masks.sum() == 0
+    with pytest.raises(DataError, match="marks nothing"):
+        read_volume(*paths)
+    big = Limits("tumour", (60, 200), 0, 1, 0.5, "any")
+    write(paths[1][0], cord)
+    assert read_volume(*paths, limits=big).masks.any()
+    with pytest.raises(DataError, match="as GM in a slice, not 2 to 50"):
+        read_volume(*paths)
+
+
+@needs_real
+def test_contrast_of_real_scans_and_of_swapped_ones(tmp_path):
+    for image in sorted(REAL.glob("sub-*/anat/*_run-1_T2starw.nii.gz")):
+        stem = image.relative_to(REAL).as_posix().replace(".nii.gz", "")
+        gm, cord = (REAL / "derivatives" / "labels" / f"{stem}_{kind}-manual.nii.gz" for kind in ("gmseg", "seg"))
+        v = read_volume(image, [gm], cord, labels=(0, 1))
+        assert 1.1 < v.contrast.ratio < 1.25 and v.contrast.in_noise > 1.5
+        n = min(v.image.shape[:2])
+        swapped = v.image.copy()
+        swapped[:n, :n] = v.image[:n, :n].swapaxes(0, 1)
+        for wrong in (swapped, v.image[::-1], v.image[:, ::-1], v.image[..., ::-1]):
+            assert not measure_contrast(wrong, v.masks, v.cord, v.spacing_mm).is_seen("brighter")
