@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "NAMES",
     "COLUMNS",
     "sampling_matrix",
     "used",
@@ -11,8 +12,11 @@ __all__ = [
     "zscore",
     "majority",
     "Slices",
+    "read_table",
+    "save_table",
     "check_split",
     "load_slices",
+    "load_rescans",
 ]
 
 # %% ../../nbs/1_data/02_slices.ipynb #c02
@@ -109,12 +113,44 @@ class Slices:
         return Slices(self.images[keep], self.targets[keep], self.table.iloc[keep].reset_index(drop=True))
 
 
+# %% ../../nbs/1_data/02_slices.ipynb #c16t
+NAMES = ("site", "subject", "person", "split", "arm", "arm_a", "arm_b", "parent", "method", "measure", "stress", "why")
+
+
+def read_table(
+    path: Path,  # CSV file, UTF-8
+) -> pd.DataFrame:  # The columns `NAMES` are text, an empty number is NaN
+    "A table in which names are text, whatever they look like."
+    columns = pd.read_csv(path, nrows=0, encoding="utf-8").columns
+    names = [c for c in columns if c in NAMES]
+    numbers = [c for c in columns if c not in NAMES]
+    return pd.read_csv(
+        path,
+        dtype=dict.fromkeys(names, str),
+        keep_default_na=False,
+        na_values=dict.fromkeys(numbers, ["", "NaN", "nan"]),
+        encoding="utf-8",
+    )
+
+
+def save_table(
+    table: pd.DataFrame,  # Without its index
+    path: Path,  # CSV file to write
+):
+    "A table as `read_table` reads it."
+    table.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
+
+
 # %% ../../nbs/1_data/02_slices.ipynb #c17
 def check_split(
     where,  # For the message
     table: pd.DataFrame,  # Columns `person` and `split`
 ):
-    "Nobody on both sides; else a `DataError`."
+    "Somebody everywhere, nobody on both sides; else a `DataError`."
+    nobody = table.person.isna() | (table.person.astype(str).str.strip() == "")
+    if nobody.any():
+        fault = f"names no person in {nobody.sum()} of {len(table)} rows"
+        raise DataError(where, fault, "Name the person of every scan: the split hangs on it")
     sides = table.groupby("person").split.nunique()
     if (sides > 1).any():
         fault = f"has {sides.idxmax()} in training and in validation"
@@ -143,7 +179,7 @@ def load_slices(
     try:
         images = torch.from_numpy(np.load(folder / "images.npy", allow_pickle=False))
         targets = torch.from_numpy(np.load(folder / "targets.npy", allow_pickle=False))
-        table = pd.read_csv(folder / "slices.csv", dtype=COLUMNS)[list(COLUMNS)]
+        table = read_table(folder / "slices.csv")[list(COLUMNS)].astype(COLUMNS)
     except (OSError, ValueError, KeyError, EOFError, TypeError) as e:
         raise DataError(folder, f"holds no prepared slices ({str(e).splitlines()[0]})", remedy) from None
     counts = f"{len(images)} images, {len(targets)} targets and {len(table)} rows"
@@ -151,3 +187,16 @@ def load_slices(
         raise DataError(folder, f"holds {counts} that do not fit", remedy)
     check_split(folder, table)
     return Slices(images, targets, table)
+
+
+# %% ../../nbs/1_data/02_slices.ipynb #c21
+def load_rescans(
+    folder: Path,  # What `prepare` wrote
+) -> torch.Tensor:  # (N,1,H,W) float32, row by row with `load_slices(folder).images`; NaN where there is no rescan
+    "The same slices, scanned again; `DataError` where a data set has none."
+    folder = Path(folder)
+    try:
+        return torch.from_numpy(np.load(folder / "rescans.npy", allow_pickle=False))
+    except (OSError, ValueError, EOFError) as e:
+        fault = f"holds no rescans ({str(e).splitlines()[0]})"
+        raise DataError(folder, fault, "Prepare a data set in which people were scanned twice") from None

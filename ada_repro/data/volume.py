@@ -38,6 +38,8 @@ __all__ = [
     "faults_of",
     "raise_first",
     "other_name",
+    "can_be_read",
+    "is_there",
     "find_nifti",
     "read_bytes",
     "read_voxels",
@@ -366,6 +368,26 @@ def other_name(
     return path.with_name(path.name[:-3] if path.name.endswith(".gz") else f"{path.name}.gz")
 
 
+def can_be_read(
+    path: Path,  # File
+) -> bool:
+    "Whether a file is there, and no link to nothing."
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_there(
+    path: Path,  # File
+) -> bool:
+    "Whether anything has that name: a file, a link to nothing, or what may not be looked at."
+    try:
+        return path.is_symlink() or path.exists()
+    except OSError:
+        return True
+
+
 def find_nifti(
     path: Path,  # .nii.gz or .nii
 ) -> Path:  # The one of the two that is there; `path` when none is
@@ -373,9 +395,11 @@ def find_nifti(
     if not path.name.endswith((".nii", ".nii.gz")):
         return path
     other = other_name(path)
-    if other.exists() and path.exists():
+    if not can_be_read(other):
+        return path
+    if can_be_read(path):
         raise DataError(path, f"stands there a second time, as {other.name}", "Remove the one that is not wanted")
-    return other if other.exists() else path
+    return other
 
 
 def read_bytes(

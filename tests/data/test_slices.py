@@ -1,12 +1,13 @@
 """Resampling checked by hand; prepared slices that are broken are refused."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scans import SIDE, arrays
 
 from ada_repro.core import DataError
 from ada_repro.data.datasets import prepare
-from ada_repro.data.slices import load_slices, sampling_matrix
+from ada_repro.data.slices import load_slices, read_table, sampling_matrix, save_table
 
 
 @pytest.mark.parametrize("spacing_mm", [0.25, 0.4, 0.5, 0.7, 1.0])
@@ -56,3 +57,36 @@ def test_broken_slices_are_refused(challenge, tmp_path):
         spoiler(tmp_path / "s" / name)
         with pytest.raises(DataError, match="slices"):
             load_slices(tmp_path / "s")
+
+
+def test_names_stay_text(tmp_path):
+    words = ["001", "NA", "null", "1e5", "nan", "", "None", "TRUE", " x ", 'a"b', "a,b", "a\nb", "Zürich", "-0", "#"]
+    table = pd.DataFrame({"subject": words, "site": words[::-1], "person": words, "DSC": np.arange(len(words)) / 3})
+    table.loc[2, "DSC"] = np.nan
+    save_table(table, tmp_path / "t.csv")
+    again = read_table(tmp_path / "t.csv")
+    assert again.subject.tolist() == words and again.site.tolist() == words[::-1]
+    assert again.DSC.equals(table.DSC)
+    save_table(again, tmp_path / "u.csv")
+    assert (tmp_path / "t.csv").read_bytes() == (tmp_path / "u.csv").read_bytes()
+
+
+@pytest.mark.parametrize("person", ["", "  ", None, np.nan])
+def test_a_missing_person_is_a_fault(person, challenge, tmp_path):
+    prepare("scgm", challenge, tmp_path / "s", 0.5, 40)
+    table = read_table(tmp_path / "s" / "slices.csv")
+    table.loc[3, "person"] = person
+    save_table(table, tmp_path / "s" / "slices.csv")
+    with pytest.raises(DataError, match="names no person in 1 of 80 rows"):
+        load_slices(tmp_path / "s")
+
+
+def test_people_called_like_numbers_and_nothing(challenge, tmp_path):
+    prepare("scgm", challenge, tmp_path / "s", 0.5, 40)
+    table = read_table(tmp_path / "s" / "slices.csv")
+    names = dict(zip(table.person.unique(), ["001", "NA", "null", "1", "1.0", "nan"], strict=False))
+    table["person"] = table["subject"] = table.person.map(lambda p: names.get(p, p))
+    save_table(table, tmp_path / "s" / "slices.csv")
+    again = load_slices(tmp_path / "s").table
+    assert again.person.tolist() == table.person.tolist() == again.subject.tolist()
+    assert again.person.nunique() == 40
