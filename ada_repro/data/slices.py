@@ -114,7 +114,7 @@ class Slices:
 
 
 # %% ../../nbs/1_data/02_slices.ipynb #c16t
-NAMES = ("site", "subject", "person", "split", "arm", "arm_a", "arm_b", "parent", "method", "measure", "stress", "why")
+NAMES = ("site", "subject", "person", "split", "arm", "arm_a", "arm_b", "fold", "method", "measure", "stress")
 
 
 def read_table(
