@@ -5,22 +5,60 @@
 # %% auto #0
 __all__ = [
     "DATASETS",
-    "OPEN_SESSIONS",
+    "DEPTH",
+    "ENDINGS",
+    "OPEN_BIDS",
     "OPEN_VALIDATION",
     "Subject",
     "dataset_layout",
     "scgm",
     "phantom",
+    "Bids",
+    "list_folder",
+    "find_images",
+    "check_name",
+    "people_folders",
+    "stem",
+    "find_masks",
+    "mask_of",
+    "read_participants",
+    "read_sidecar",
+    "site_of",
+    "person_of",
+    "session_of",
+    "rescan_of",
+    "find_scans",
+    "read_bids",
     "gm_challenge",
+    "bids",
+    "natural",
+    "name_suffixes",
+    "split_by_share",
+    "hold_out",
+    "check_folder",
     "list_subjects",
+    "list_left_out",
     "check_dataset",
+    "inspect_subject",
     "walk",
+    "rounded",
     "inventory_row",
     "check",
+    "Crop",
+    "place_crop",
+    "slice_table",
     "cut_slices",
+    "count_dropped",
     "inventory_table",
+    "read_rescan",
+    "Rescans",
+    "check_request",
+    "report_settings",
+    "report_row",
     "prepare",
     "write_slices",
+    "guess_dataset",
+    "as_typed",
     "main",
     "Slices",
     "Volume",
@@ -30,19 +68,45 @@ __all__ = [
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c02
 import argparse
+import csv
 import hashlib
 import json
+import re
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from ..core import DataError, whole_folder, write_json
-from .slices import Slices, check_split, load_slices, majority, resample, sampling_matrix, zscore
-from .volume import Volume, inspect_volume, read_volume
+from ada_repro.data.slices import (
+    Slices,
+    check_split,
+    load_slices,
+    majority,
+    resample,
+    sampling_matrix,
+    save_table,
+    zscore,
+)
+from ada_repro.data.volume import (
+    NEAR,
+    Limits,
+    Rules,
+    Volume,
+    apart_mm,
+    faults_of,
+    image_faults,
+    inspect_volume,
+    is_there,
+    other_name,
+    raise_first,
+    read_nifti,
+    read_volume,
+)
+
+from ..core import DataError, check_choice, check_number, name_seed, whole_folder, write_json
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c07n
 _all_ = ["Slices", "Volume", "load_slices", "read_volume"]
@@ -60,11 +124,18 @@ class Subject:
     masks: list  # A path per rater
     cord: Path = None  # Cord mask
     labels: tuple = (0, 1, 2)  # Labels a mask may hold
-    crop: str = "image"  # In whose middle the crop lies: 'image' or 'cord'
+    crop: str = "image"  # In whose middle the crop lies: 'image', 'cord' or 'label'
+    limits: Limits = Limits()  # How what is marked may look
+    rescan: Path = None  # The same person on the same grid, minutes later
 
     @property
     def files(self):
-        return [self.image, *self.masks, *([self.cord] if self.cord else [])]
+        paths = [self.image, *self.masks]
+        return [*paths, self.cord] if self.cord else paths
+
+    @property
+    def there(self):  # Whether any of its files is
+        return any(is_there(p) for p in [*self.files, *map(other_name, self.files)])
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c36n
@@ -85,13 +156,21 @@ def scgm(
     folder: Path,  # Holds `site1-sc01-image.nii.gz` and the rest, flat
 ) -> list:
     "The spinal cord grey matter challenge: 40 subjects, sc09 and sc10 of each site validate."
-    names = [(f"site{i}", f"site{i}-sc{j:02}", "train" if j <= 8 else "val") for i in range(1, 5) for j in range(1, 11)]
-    return [
-        Subject(
-            site, s, s, split, folder / f"{s}-image.nii.gz", [folder / f"{s}-mask-r{r}.nii.gz" for r in range(1, 5)]
-        )
-        for site, s, split in names
-    ]
+    subjects = []
+    for i in range(1, 5):
+        for j in range(1, 11):
+            name = f"site{i}-sc{j:02}"
+            subjects.append(
+                Subject(
+                    site=f"site{i}",
+                    subject=name,
+                    person=name,
+                    split="train" if j <= 8 else "val",
+                    image=folder / f"{name}-image.nii.gz",
+                    masks=[folder / f"{name}-mask-r{r}.nii.gz" for r in range(1, 5)],
+                )
+            )
+    return subjects
 
 
 @dataset_layout
@@ -100,20 +179,274 @@ def phantom(
 ) -> list:
     "The simulated challenge, in the layout of the real one."
     subjects = scgm(folder)
-    made = {s.subject[-2:] for s in subjects if any(p.exists() for p in s.files)}
+    made = {s.subject[-2:] for s in subjects if s.there}
     return [replace(s, crop="cord") for s in subjects if s.subject[-2:] in made]
 
 
+# %% ../../nbs/1_data/03_datasets.ipynb #c33a
+@dataclass(frozen=True)
+class Bids:
+    "How a BIDS folder is read; `ValueError` for what cannot be."
+
+    image_suffix: str = "T2starw"  # Of the scans
+    label_suffix: str = "gmseg"  # Of the masks: 1 is what to segment
+    cord_suffix: str = "none"  # Of the cord masks, around which is cropped; 'none': around the label
+    val_share: float = 0.2  # Share of the people who validate, at least one and not all; 0: none, 1: all
+    area_mm2: tuple = (2, 50)  # As in `Limits`, as the next four are; ('none',): any
+    width_to_depth: float = 0.85
+    outside_cord: float = 0.2
+    off_centre: float = 0.3
+    contrast: str = "brighter"
+
+    def __post_init__(self):
+        check_number("val_share", self.val_share, 0, 1)
+        check_number("width_to_depth", self.width_to_depth, 0)
+        check_number("outside_cord", self.outside_cord, 0, 1)
+        check_number("off_centre", self.off_centre, 0, 0.5)
+        check_choice("contrast", self.contrast, ("brighter", "darker", "any"))
+        if not self.any_area:
+            if len(self.area_mm2) != 2:
+                raise ValueError(f"area_mm2 must be a lowest and a highest area, or none, not {self.area_mm2!r}")
+            check_number("area_mm2", self.area_mm2[0], 0, self.area_mm2[1])
+        for name in ("image_suffix", "label_suffix", "cord_suffix"):
+            if not re.fullmatch(r"\w[\w.-]*", getattr(self, name)):
+                raise ValueError(f"{name} must be a suffix such as T2starw, not {getattr(self, name)!r}")
+
+    @property
+    def any_area(self):
+        return self.area_mm2 is None or list(self.area_mm2) in (["none"], [])
+
+    @property
+    def limits(self):
+        area = None if self.any_area else tuple(self.area_mm2)
+        return Limits(self.label_suffix, area, self.width_to_depth, self.outside_cord, self.off_centre, self.contrast)
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c33b
+DEPTH = 3  # Folders between a person's and a scan: session and kind, and one more
+ENDINGS = (".nii.gz", ".nii")
+
+
+def list_folder(
+    folder: Path,  # Folder
+) -> list:  # Its entries, sorted
+    "What lies in a folder, or the one line that says why that cannot be told."
+    try:
+        return sorted(folder.iterdir())
+    except OSError as e:
+        raise DataError(ascii(str(folder))[1:-1], f"cannot be read ({e.strerror})", "Make it readable") from None
+
+
+def find_images(
+    folder: Path,  # Of a person or below
+    depth: int = DEPTH,  # How far down
+) -> list:
+    "All NIfTI files below a folder, hidden ones apart."
+    found = []
+    for p in list_folder(folder):
+        if p.name.startswith("."):
+            continue
+        if p.name.endswith(ENDINGS):
+            found.append(p)
+        elif depth and p.is_dir() and not folder.resolve().is_relative_to(p.resolve()):
+            found += find_images(p, depth - 1)
+    return found
+
+
+def check_name(
+    path: Path,  # File that will be read
+):
+    "`DataError` for a name that no message and no report could hold."
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise DataError(ascii(str(path))[1:-1], "has a name that is not UTF-8", "Rename it") from None
+
+
+def people_folders(
+    folder: Path,  # Of a data set, or of derivatives
+) -> list:
+    "The folders of people."
+    return [p for p in list_folder(folder) if p.name.startswith("sub-") and p.is_dir()]
+
+
+def stem(
+    path: Path,  # NIfTI file
+) -> str:
+    "A file's name without its ending."
+    return re.sub(r"\.nii(\.gz)?$", "", path.name)
+
+
+def find_masks(
+    folder: Path,  # BIDS folder
+) -> dict:  # Name without ending -> paths, one per folder it lies in
+    "All files that may be masks: beside the scans, and in `derivatives` and its folders."
+    derivatives = folder / "derivatives"
+    roots = [folder]
+    if derivatives.is_dir():
+        roots += [
+            derivatives,
+            *(p for p in list_folder(derivatives) if p.is_dir() and not p.name.startswith((".", "sub-"))),
+        ]
+    found = {}
+    for root in roots:
+        for person in people_folders(root):
+            for path in find_images(person):
+                same = found.setdefault(stem(path), {})
+                same[path.parent] = path.with_name(f"{stem(path)}.nii.gz")
+    return {name: list(paths.values()) for name, paths in found.items()}
+
+
+def mask_of(
+    scan: Path,  # Scan
+    image_suffix: str,  # Of the scans
+    suffix: str,  # Of the masks
+    masks: dict,  # Of `find_masks`
+) -> Path:  # None where there is none
+    "The mask of a scan; `DataError` where there are several, or where its name is not UTF-8."
+    name = stem(scan)
+    paths = [*masks.get(f"{name}_{suffix}", []), *masks.get(f"{name.removesuffix(image_suffix)}{suffix}", [])]
+    if len(paths) > 1:
+        where = " and ".join(str(p.parent) for p in paths)
+        raise DataError(scan, f"has several masks {suffix}, in {where}", "Leave the one that counts")
+    for path in paths:
+        check_name(path)
+    return paths[0] if paths else None
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c33d
+def read_participants(
+    folder: Path,  # BIDS folder
+) -> dict:  # 'sub-01' -> site, of those whose site is stated
+    "The sites of `participants.tsv`; all of it is text."
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as f:
+            rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, ValueError, csv.Error) as e:
+        raise DataError(path, f"cannot be read ({str(e).splitlines()[0]})", "Save it as UTF-8, with tabs") from None
+    sites = {}
+    for row in rows:
+        named = {key.lower().strip(): value for key, value in row.items() if isinstance(value, str) and key}
+        site = next((named[key].strip() for key in ("site", "institution", "institution_id") if named.get(key)), "")
+        if site and site != "n/a":
+            sites[named.get("participant_id", "").strip()] = site
+    return sites
+
+
+def read_sidecar(
+    scan: Path,  # Scan
+) -> dict:
+    "What the JSON file beside a scan says; nothing where there is none."
+    path = scan.with_name(f"{stem(scan)}.json")
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def site_of(
+    scan: Path,  # Scan
+    stated: str,  # By `participants.tsv`; empty where it does not say
+) -> str:
+    "Where a scan was made."
+    about = read_sidecar(scan)
+    institution = str(about.get("InstitutionName", "")).strip()
+    if not stated or (stated == about.get("Manufacturer") and institution):
+        return institution or "unknown"
+    return stated
+
+
+def person_of(
+    name: str,  # 'sub-9709Ses1'
+) -> str:  # '9709'
+    "Who was scanned."
+    return re.sub(r"(?<=.)Ses\d+$", "", name.removeprefix("sub-"))
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c33e
+def session_of(
+    scan: Path,  # Scan
+) -> str:  # 'sub-01_ses-2', or 'sub-01' where there are no sessions
+    "The sitting in which a scan was made."
+    return re.match(r"sub-[^_]+(_ses-[^_]+)?", stem(scan))[0]
+
+
+def rescan_of(
+    scan: Path,  # Scan with a mask
+    scans: list,  # All scans of its session
+    labelled: dict,  # Scan -> its mask
+) -> Path:  # None where there is none
+    "The run of the same scan, but for its number, that nobody outlined."
+    sequence = re.sub(r"_run-\d+", "", stem(scan))
+    for other in scans:
+        if other not in labelled and re.sub(r"_run-\d+", "", stem(other)) == sequence:
+            return other
+    return None
+
+
+def find_scans(
+    folder: Path,  # BIDS folder
+    suffix: str,  # Of the scans
+) -> dict:  # Session -> its scans
+    "The scans of all people, by session."
+    sessions = {}
+    for person in people_folders(folder):
+        for path in find_images(person):
+            if not stem(path).endswith(f"_{suffix}") or not path.name.startswith(f"{person.name}_"):
+                continue
+            check_name(path)
+            scans = sessions.setdefault(session_of(path), [])
+            scan = path.with_name(f"{stem(path)}.nii.gz")
+            if scan not in scans:
+                scans.append(scan)
+    return sessions
+
+
+def read_bids(
+    folder: Path,  # BIDS folder
+    how: Bids,  # How to read it
+) -> tuple:  # Subjects, all of them training; names of the sessions without a mask
+    "Who was scanned where, and which masks belong to which scan."
+    sites, masks = read_participants(folder), find_masks(folder)
+    subjects, left_out = [], []
+    for session, scans in find_scans(folder, how.image_suffix).items():
+        labelled = {}
+        for scan in scans:
+            mask = mask_of(scan, how.image_suffix, how.label_suffix, masks)
+            if mask:
+                labelled[scan] = mask
+        if not labelled:
+            left_out.append(session)
+        for scan, mask in labelled.items():
+            name = session.split("_")[0]
+            cord = None
+            if how.cord_suffix != "none":
+                cord = mask_of(scan, how.image_suffix, how.cord_suffix, masks)
+                cord = cord or mask.with_name(f"{stem(scan)}_{how.cord_suffix}.nii.gz")
+            subjects.append(
+                Subject(
+                    site=site_of(scan, sites.get(name, "")),
+                    subject=session if len(labelled) == 1 else stem(scan).removesuffix(f"_{how.image_suffix}"),
+                    person=person_of(name),
+                    split="train",
+                    image=scan,
+                    masks=[mask],
+                    cord=cord,
+                    labels=(0, 1),
+                    crop="label" if cord is None else "cord",
+                    limits=how.limits,
+                    rescan=rescan_of(scan, scans, labelled),
+                )
+            )
+    return subjects, left_out
+
+
 # %% ../../nbs/1_data/03_datasets.ipynb #c34
-OPEN_SESSIONS = {
-    "9418": "UCL",
-    "9584": "NWU",
-    "9604": "CHUM",
-    "9709Ses1": "Milan",
-    "9709Ses2": "Milan",
-    "10062Ses1": "CEITEC",
-    "10062Ses2": "CEITEC",
-}
+OPEN_BIDS = Bids("T2starw", "gmseg-manual", "seg-manual")
 OPEN_VALIDATION = ("9418", "9604")
 
 
@@ -121,48 +454,115 @@ OPEN_VALIDATION = ("9418", "9604")
 def gm_challenge(
     folder: Path,  # BIDS: `sub-9418/anat/...`, `derivatives/labels/sub-9418/anat/...`
 ) -> list:
-    "The open grey matter challenge data: seven sessions, 9418 and 9604 validate."
+    "The open grey matter challenge data: all sessions with masks; 9418 and 9604 validate."
+    subjects = []
+    for s in read_bids(folder, OPEN_BIDS)[0]:
+        split = "val" if s.person in OPEN_VALIDATION else "train"
+        subjects.append(replace(s, split=split, limits=Limits()))
+    return sorted(subjects, key=lambda s: natural(s.subject))
 
-    def subject(name, site):
-        person, stem = name.split("Ses")[0], f"sub-{name}/anat/sub-{name}_run-1_T2starw"
-        gm, cord = (folder / "derivatives" / "labels" / f"{stem}_{kind}-manual.nii.gz" for kind in ("gmseg", "seg"))
-        return Subject(
-            site,
-            f"sub-{name}",
-            person,
-            "val" if person in OPEN_VALIDATION else "train",
-            folder / f"{stem}.nii.gz",
-            [gm],
-            cord,
-            (0, 1),
-            "cord",
-        )
 
-    return [subject(name, site) for name, site in OPEN_SESSIONS.items()]
+@dataset_layout
+def bids(
+    folder: Path,  # BIDS folder
+    how: Bids = Bids(),  # How to read it
+) -> list:
+    "A BIDS folder of one's own; a share of the people validates."
+    subjects, left_out = read_bids(folder, how)
+    if not subjects and left_out:
+        fault = f"has {len(left_out)} sessions with scans *_{how.image_suffix}, but no mask *_{how.label_suffix}"
+        raise DataError(folder, fault, f"Correct label_suffix; {name_suffixes(folder)}")
+    if not subjects:
+        fault = f"has no scans sub-*_{how.image_suffix}.nii.gz"
+        raise DataError(folder, fault, f"Correct image_suffix; {name_suffixes(folder)}")
+    return split_by_share(subjects, how.val_share, folder)
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c34b
+def natural(
+    name: str,  # e.g. 'sub-10062'
+) -> list:
+    "A key that sorts numbers in names by their size."
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", name)]
+
+
+def name_suffixes(
+    folder: Path,  # BIDS folder
+) -> str:
+    "Which suffixes there are, for a message."
+    found = {name.rpartition("_")[2] for name in find_masks(folder)}
+    return f"there are {', '.join(sorted(found)[:12])}" if found else "there are no NIfTI files in sub-* folders"
+
+
+def split_by_share(
+    subjects: list,  # Of a data set
+    share: float,  # Of the people who validate
+    folder: Path,  # For the message
+) -> list:
+    "The same subjects; people drawn by their names validate."
+    people = sorted({s.person for s in subjects}, key=lambda person: name_seed("validates", person))
+    if len(people) == 1 and 0 < share < 1:
+        raise DataError(folder, "has one person with masks, who cannot both train and validate", "Add people")
+    count = round(share * len(people))
+    if 0 < share < 1:
+        count = min(max(count, 1), len(people) - 1)
+    chosen = people[:count]
+    return [replace(s, split="val" if s.person in chosen else "train") for s in subjects]
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c41n
+def hold_out(
+    subjects: list,  # Of a data set
+    site: str,  # The site that validates while all others train; 'none' for the standard split
+) -> list:
+    "The same subjects, split by site."
+    sites = dict.fromkeys(s.site for s in subjects)
+    if site == "none":
+        return subjects
+    if site not in sites:
+        raise DataError(f"held_out {site!r}", "is not a site", f"Known are none, {', '.join(sites)}")
+    return [replace(s, split="val" if s.site == site else "train") for s in subjects]
+
+
+def check_folder(
+    dataset: str,  # A name in `DATASETS`
+    raw: Path,  # Its folder
+):
+    "`DataError` for an unknown name, and for a folder with nothing in it."
+    if dataset not in DATASETS:
+        raise DataError(f"dataset {dataset!r}", "is not known", f"Known are {', '.join(DATASETS)}")
+    if not raw.is_dir():
+        raise DataError(raw, "is not a folder", f"Put the {dataset} data there")
+    if not list_folder(raw):
+        raise DataError(raw, "is empty", f"Put the {dataset} data there")
+
+
 def list_subjects(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
     held_out: str = "none",  # A site that validates while all others train; 'none' for the standard split
+    how: Bids = Bids(),  # How to read the data set `bids`
 ) -> list:
-    "The subjects a data set must have; `DataError` when a name or the folder is wrong."
-    if dataset not in DATASETS:
-        raise DataError(f"dataset {dataset!r}", "is not known", f"Known are {', '.join(DATASETS)}")
+    "The subjects of a data set; `DataError` when a name or the folder is wrong."
     raw = Path(raw)
-    if not raw.is_dir() or not any(raw.iterdir()):
-        raise DataError(raw, "is empty" if raw.is_dir() else "is not a folder", f"Put the {dataset} data there")
-    subjects = DATASETS[dataset](raw)
-    if not any(p.exists() for s in subjects for p in s.files):
+    check_folder(dataset, raw)
+    subjects = bids(raw, how) if dataset == "bids" else DATASETS[dataset](raw)
+    if not any(s.there for s in subjects):
         raise DataError(raw, f"holds no {dataset} data", "Put it there, under its own names")
-    sites = dict.fromkeys(s.site for s in subjects)
-    if held_out not in ("none", *sites):
-        raise DataError(f"held_out {held_out!r}", "is not a site", f"Known are none, {', '.join(sites)}")
-    if held_out != "none":
-        subjects = [replace(s, split="val" if s.site == held_out else "train") for s in subjects]
+    subjects = hold_out(subjects, held_out)
     check_split(raw, pd.DataFrame([{"person": s.person, "split": s.split} for s in subjects]))
     return subjects
+
+
+def list_left_out(
+    dataset: str,  # A name in `DATASETS`
+    raw: Path,  # Its folder
+    how: Bids = Bids(),  # How to read the data set `bids`
+) -> list:  # Names of sessions
+    "The sessions of a BIDS folder that have no mask."
+    if dataset not in ("bids", "gm_challenge"):
+        return []
+    return read_bids(Path(raw), how if dataset == "bids" else OPEN_BIDS)[1]
 
 
 def check_dataset(
@@ -170,53 +570,69 @@ def check_dataset(
     raw: Path,  # Its folder
 ):
     "A glance before long work: a known name, and something in the folder (a phantom is still to be made)."
-    if dataset != "phantom":
+    if dataset == "bids":
+        check_folder(dataset, Path(raw))
+    elif dataset != "phantom":
         list_subjects(dataset, raw)
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c43n
+def inspect_subject(
+    s: Subject,  # Subject
+    orientation: str = "header",  # As for `read_volume`
+) -> tuple:  # Its volume or None, its faults
+    "One subject, with everything that is wrong with it."
+    if not s.there:
+        fault = "is missing, with all other files of its subject"
+        return None, [DataError(s.image, fault, "Put the subject there")]
+    volume, faults = inspect_volume(s.image, s.masks, s.cord, Rules(s.labels, s.limits, orientation))
+    if volume and volume.cord is None and s.crop == "cord":
+        faults = [*faults, DataError(s.image, "has no cord to crop around", "Mark its white matter with 2")]
+    return volume, faults
+
+
 def walk(
-    dataset: str,  # A name in `DATASETS`
-    raw: Path,  # Its folder
-    held_out="none",  # As for `list_subjects`
+    subjects: list,  # Of a data set
+    orientation: str = "header",  # As for `read_volume`
+    desc: str = "",  # Shown beside the progress
 ):
     "Subject by subject: the subject, its volume or None, its faults."
-    seen = {}
-    for s in tqdm(list_subjects(dataset, raw, held_out), desc=dataset, unit="subject"):
-        if not any(p.exists() for p in s.files):
-            yield (
-                s,
-                None,
-                [DataError(s.image, "is missing, with all other files of its subject", "Put the subject there")],
-            )
-            continue
-        volume, faults = inspect_volume(s.image, s.masks, s.cord, s.labels)
-        twin = seen.setdefault(volume.content, s.subject) if volume else s.subject
-        if twin != s.subject:
-            faults = [DataError(s.image, f"is the same scan as {twin}", "Put the right scan there")]
-        if volume and volume.cord is None and s.crop == "cord":
-            faults = [*faults, DataError(s.image, "has no cord to crop around", "Mark its white matter with 2")]
+    first_of = {}
+    for s in tqdm(subjects, desc=desc, unit="subject"):
+        volume, faults = inspect_subject(s, orientation)
+        if volume:
+            twin = first_of.setdefault(volume.content, s.subject)
+            if twin != s.subject:
+                faults = [DataError(s.image, f"is the same scan as {twin}", "Put the right scan there"), *faults]
         yield s, volume, faults
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c18
+def rounded(
+    number: float,  # May be NaN
+) -> float:  # None for what is no number, as JSON wants it
+    "Two digits are enough to read."
+    return round(number, 2) if np.isfinite(number) else None
+
+
 def inventory_row(
     s: Subject,  # Subject
     v: Volume,  # Its volume
 ) -> dict:
     "What there is of a subject."
-    voxel_mm = " x ".join(f"{mm:.3g}" for mm in (*v.spacing_mm, v.slice_mm))
     return {
         "site": s.site,
         "subject": s.subject,
         "person": s.person,
         "split": s.split,
         "matrix": " x ".join(map(str, v.image.shape)),
-        "voxel_mm": voxel_mm,
+        "voxel_mm": " x ".join(f"{mm:.3g}" for mm in (*v.spacing_mm, v.slice_mm)),
         "raters": len(v.masks),
         "slices": v.image.shape[2],
         "gm_slices": int(v.masks.any((0, 1, 2)).sum()),
         "notes": v.notes,
+        "contrast": rounded(v.contrast.ratio),
+        "contrast_in_noise": rounded(v.contrast.in_noise),
     }
 
 
@@ -224,11 +640,14 @@ def check(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
     rows: list = None,  # Filled with the inventory, a dict per sound subject
+    how: Bids = Bids(),  # How to read the data set `bids`
+    orientation: str = "header",  # As for `read_volume`
 ) -> list:
     "All problems of a data set, one line each."
-    problems, rows = [], [] if rows is None else rows
+    problems = []
+    rows = [] if rows is None else rows
     try:
-        for s, v, faults in walk(dataset, raw):
+        for s, v, faults in walk(list_subjects(dataset, raw, how=how), orientation, dataset):
             problems += map(str, faults)
             if v:
                 rows.append(inventory_row(s, v))
@@ -238,6 +657,72 @@ def check(
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c20
+@dataclass(frozen=True)
+class Crop:
+    "What part of a scan becomes a slice, and at what size."
+
+    rows: np.ndarray  # (crop_px, H), `sampling_matrix` of the first axis
+    cols: np.ndarray  # (crop_px, W), of the second
+
+    def cut(
+        self,
+        values: np.ndarray,  # (H,W,K)
+    ) -> np.ndarray:  # (K,crop_px,crop_px), the patient's front up
+        "Slices, resampled, cropped and turned."
+        return np.rot90(resample(np.moveaxis(values, -1, 0), self.rows, self.cols), axes=(-2, -1))
+
+    @property
+    def seen(self):  # (crop_px,crop_px) bool: inside the scan
+        return np.rot90(np.outer(self.rows.any(1), self.cols.any(1)))
+
+
+def place_crop(
+    s: Subject,  # Subject
+    v: Volume,  # Its volume
+    keep: np.ndarray,  # (K,), the slices wanted
+    spacing_mm: float,  # Pixel size
+    crop_px: int,  # Side of the crop
+) -> Crop:
+    "The crop around the centre of image, cord or label; `DataError` where it would cut GM."
+    centre = (np.array(v.image.shape[:2]) - 1) / 2
+    if s.crop == "cord":
+        centre = np.argwhere(v.cord)[:, :2].mean(0)
+    if s.crop == "label" and v.masks.any():
+        centre = np.argwhere(v.masks.any(0))[:, :2].mean(0)
+    gm = np.argwhere(v.masks[..., keep].any((0, 3)))
+    far = np.abs((gm - centre) * v.spacing_mm).max(initial=0)
+    half = spacing_mm * crop_px / 2
+    if far > half:
+        fault = f"has {s.limits.structure} {far:.1f} mm from the centre, beyond the crop, which ends at {half:g} mm"
+        raise DataError(s.image, fault, "Raise crop_px")
+    h, w, _ = v.image.shape
+    rows = sampling_matrix(h, centre[0], v.spacing_mm[0], spacing_mm, crop_px)
+    cols = sampling_matrix(w, centre[1], v.spacing_mm[1], spacing_mm, crop_px)
+    return Crop(rows, cols)
+
+
+def slice_table(
+    s: Subject,  # Subject
+    v: Volume,  # Its volume
+    kept: np.ndarray,  # (K,), indices of the slices
+    spacing_mm: float,  # Pixel size
+) -> pd.DataFrame:  # A row per slice
+    "Where slices come from."
+    return pd.DataFrame(
+        {
+            "site": s.site,
+            "subject": s.subject,
+            "person": s.person,
+            "slice": kept,
+            "spacing_mm": spacing_mm,
+            "native_mm": round(float(np.mean(v.spacing_mm)), 4),
+            "slice_mm": round(v.slice_mm, 4),
+            "split": s.split,
+        }
+    )
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c20b
 def cut_slices(
     s: Subject,  # Subject
     v: Volume,  # Its volume
@@ -245,44 +730,38 @@ def cut_slices(
     crop_px: int,  # Side of the crop
 ) -> tuple:  # Images (K,1,H,W) float32, targets (K,R,H,W) bool, table of K rows, dropped {why: how many}
     "The slices of a volume that have GM, resampled, cropped and z-scored."
-    centre = np.argwhere(v.cord)[:, :2].mean(0) if s.crop == "cord" else (np.array(v.image.shape[:2]) - 1) / 2
-    some, vote = v.masks.any((0, 1, 2)), majority(v.masks, 0).any((0, 1))
+    some = v.masks.any((0, 1, 2))
+    vote = majority(v.masks, 0).any((0, 1))
     keep = np.flatnonzero(vote & ~v.astray)
-    far = np.abs((np.argwhere(v.masks[..., keep].any((0, 3))) - centre) * v.spacing_mm).max(initial=0)
-    half = spacing_mm * crop_px / 2
-    if far > half:
-        raise DataError(
-            s.image, f"has GM {far:.1f} mm from the centre, beyond the crop, which ends at {half:g} mm", "Raise crop_px"
-        )
-    weights = [
-        sampling_matrix(n, c, mm, spacing_mm, crop_px)
-        for n, c, mm in zip(v.image.shape, centre, v.spacing_mm, strict=False)
-    ]
-    upright = lambda a: np.rot90(resample(np.moveaxis(a, -1, 0), *weights), axes=(-2, -1))
-    images, targets = upright(v.image[..., keep]), np.stack([upright(m[..., keep]) for m in v.masks], 1) > 0.5
-    images, left = zscore(images, np.rot90(np.outer(*[w.any(1) for w in weights]))), majority(targets, 1).any((1, 2))
-    why = {"no GM": ~some, "GM of a minority": some & ~vote & ~v.astray, "no cord mask": v.astray}
-    dropped = {reason: int(n.sum()) for reason, n in (*why.items(), ("GM smaller than a pixel", ~left)) if n.any()}
-    table = pd.DataFrame(
-        {
-            "site": s.site,
-            "subject": s.subject,
-            "person": s.person,
-            "slice": keep[left],
-            "spacing_mm": spacing_mm,
-            "native_mm": round(float(np.mean(v.spacing_mm)), 4),
-            "slice_mm": round(v.slice_mm, 4),
-            "split": s.split,
-        }
-    )
-    return images[left, None], targets[left], table, dropped
+    crop = place_crop(s, v, keep, spacing_mm, crop_px)
+    images = zscore(crop.cut(v.image[..., keep]), crop.seen)
+    targets = np.stack([crop.cut(mask[..., keep]) for mask in v.masks], 1) > 0.5
+    left = majority(targets, 1).any((1, 2))
+    name = s.limits.structure
+    reasons = {
+        f"no {name}": ~some,
+        f"{name} of a minority": some & ~vote & ~v.astray,
+        "no cord mask": v.astray,
+        f"{name} smaller than a pixel": ~left,
+    }
+    dropped = {why: int(slices.sum()) for why, slices in reasons.items() if slices.any()}
+    return images[left, None], targets[left], slice_table(s, v, keep[left], spacing_mm), dropped
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c54
+def count_dropped(
+    rows: list,  # The inventory, a dict per subject
+) -> str:
+    "How many slices were dropped, and why."
+    counts = pd.DataFrame([row["dropped"] for row in rows]).sum()
+    return ", ".join(f"{n:.0f} {why}" for why, n in counts.items()) or "nothing"
+
+
 def inventory_table(
     rows: list,  # A dict per subject
+    left_out: list = (),  # Sessions without a mask
 ) -> str:
-    "The inventory, a line per site."
+    "The inventory, a line per site; each subject's contrast; whatever is odd."
     t = pd.DataFrame(rows)
     columns = {
         "subjects": ("subject", "nunique"),
@@ -291,19 +770,122 @@ def inventory_table(
         "gm_slices": ("gm_slices", "sum"),
     }
     if "kept" in t:
-        columns |= {"kept": ("kept", "sum")}
-    voxels = {"voxel_mm": ("voxel_mm", lambda v: ", ".join(sorted(set(v))))}
+        columns["kept"] = ("kept", "sum")
+    by_site = t.groupby("site", sort=False)
+    voxels = by_site.agg(voxel_mm=("voxel_mm", lambda v: ", ".join(sorted(set(v)))))
     total = t.assign(site="all").groupby("site").agg(**columns).assign(voxel_mm="")
-    lines = [pd.concat([t.groupby("site", sort=False).agg(**columns, **voxels), total]).to_string()]
+    lines = [pd.concat([by_site.agg(**columns).join(voxels), total]).to_string()]
     if "dropped" in t:
-        lines += [
-            "dropped: "
-            + (", ".join(f"{n:.0f} {why}" for why, n in pd.DataFrame(list(t.dropped)).sum().items()) or "nothing")
-        ]
-    return "\n".join(lines + [f"note: {note}" for notes in t.notes for note in notes])
+        lines.append(f"dropped: {count_dropped(rows)}")
+    if left_out:
+        lines.append(f"left out, without a mask: {len(left_out)} ({', '.join(left_out)})")
+    contrasts = [f"{row['subject']} {row['contrast']}" for row in rows]
+    lines.append(f"contrast, label to its rim: {', '.join(contrasts)}")
+    for row in rows:
+        lines += [f"note: {note}" for note in row["notes"]]
+    return "\n".join(lines)
+
+
+# %% ../../nbs/1_data/03_datasets.ipynb #c54s
+def read_rescan(
+    s: Subject,  # Subject with a rescan
+    v: Volume,  # Its volume
+) -> tuple:  # (H,W,D) float32; its `Scan`
+    "The same person on the same grid, minutes later; `DataError` where it is not."
+    scan = read_nifti(s.rescan)
+    image = scan.values.astype(np.float32)
+    raise_first(faults_of(scan.path, image_faults(image)))
+    if image.shape != v.image.shape or apart_mm(scan.affine, v.affine, image.shape) > NEAR * min(v.spacing_mm):
+        raise DataError(scan.path, f"does not lie on the grid of {v.name}", "Resample it onto that grid")
+    return image, scan
+
+
+@dataclass
+class Rescans:
+    "The rescans of a data set, gathered subject by subject."
+
+    images: list  # (K,1,crop_px,crop_px) float32 per subject; NaN where there is no rescan
+    manifest: dict  # File -> SHA-256
+    notes: list  # Why one was left out
+
+    def add(
+        self,
+        s: Subject,  # Subject
+        v: Volume,  # Its volume
+        table: pd.DataFrame,  # Its slices
+        crop_px: int,  # Side of a slice
+    ):
+        "The slices of one more subject."
+        keep = table["slice"].to_numpy()
+        images = np.full((len(keep), 1, crop_px, crop_px), np.nan, np.float32)
+        self.images.append(images)
+        if s.rescan is None or not len(keep):
+            return
+        try:
+            image, scan = read_rescan(s, v)
+        except DataError as e:
+            self.notes.append(str(e))
+            return
+        crop = place_crop(s, v, keep, float(table.spacing_mm.iloc[0]), crop_px)
+        images[:, 0] = zscore(crop.cut(image[..., keep]), crop.seen)
+        self.manifest[scan.path] = scan.sha256
+
+    def write(
+        self,
+        folder: Path,  # Of the slices
+        raw: Path,  # Of the raw files
+    ):
+        "`rescans.npy` and `rescans.json`, where there is any rescan."
+        if self.manifest:
+            manifest = {str(p.relative_to(raw)): digest for p, digest in self.manifest.items()}
+            np.save(folder / "rescans.npy", np.concatenate(self.images))
+            write_json(folder / "rescans.json", {"manifest": manifest, "notes": self.notes})
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c37x
+def check_request(
+    raw: Path,  # Folder of the raw files
+    out: Path,  # Folder to make
+    spacing_mm: float,  # Pixel size of the slices
+    crop_px: int,  # Side of the slices
+    orientation: str,  # As for `read_volume`
+):
+    "`ValueError` for what no scan could be prepared to."
+    check_number("spacing_mm", spacing_mm, 0, ends="(]")
+    check_number("crop_px", crop_px, 8, whole=True)
+    check_choice("orientation", orientation, ("header", "grid"))
+    if raw.resolve().is_relative_to(out.resolve()):
+        raise ValueError(f"{out} would replace the raw data in {raw}: choose another folder")
+
+
+def report_settings(
+    dataset: str,  # A name in `DATASETS`
+    how: Bids,  # How it was read
+    left_out: list,  # Sessions without a mask
+    orientation: str,  # As for `read_volume`
+    **told,  # What else `prepare` was told
+) -> dict:
+    "What a report says besides the inventory; nothing about what does not apply."
+    settings = {"dataset": dataset, "simulated": dataset == "phantom", **told}
+    if dataset == "bids":
+        settings["bids"] = vars(how)
+    if orientation != "header":
+        settings["orientation"] = orientation
+    if left_out:
+        settings["left_out"] = left_out
+    return settings
+
+
+def report_row(
+    dataset: str,  # A name in `DATASETS`
+    row: dict,  # Of `inventory_row`
+) -> dict:
+    "A subject as the report has it; runs know slices by the hash of their folder, so older reports keep their form."
+    if dataset == "bids":
+        return row
+    return {key: value for key, value in row.items() if not key.startswith("contrast")}
+
+
 def prepare(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Folder of the raw files
@@ -311,60 +893,75 @@ def prepare(
     spacing_mm: float,  # Pixel size of the slices
     crop_px: int,  # Side of the slices
     held_out: str = "none",  # A site to validate on, all others train; 'none' for the standard split
+    orientation: str = "header",  # 'grid': files that do not state their orientation lie as they are stored
+    **bids_options,  # Fields of `Bids`, for the data set `bids`
 ) -> Slices:
-    "Raw volumes to checked, resampled, cropped slices in a folder; all or nothing."
+    "Raw volumes to checked, resampled, cropped slices in a folder; or nothing, and a `DataError` for the first fault."
     raw, out = Path(raw), Path(out)
-    if not (spacing_mm > 0 and crop_px >= 8):
-        raise ValueError(f"spacing_mm={spacing_mm}, crop_px={crop_px}: give a spacing above 0 and 8 px or more")
-    if raw.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{out} would replace the raw data in {raw}: choose another folder")
+    check_request(raw, out, spacing_mm, crop_px, orientation)
+    how = Bids(**bids_options)
     parts, rows, manifest = [], [], {}
-    for s, v, faults in walk(dataset, raw, held_out):
-        if faults:
-            raise faults[0]
+    rescans = Rescans([], {}, [])
+    for s, v, faults in walk(list_subjects(dataset, raw, held_out, how), orientation, dataset):
+        raise_first(faults)
         *part, dropped = cut_slices(s, v, spacing_mm, crop_px)
         parts.append(part)
+        rescans.add(s, v, part[-1], crop_px)
         rows.append(inventory_row(s, v) | {"kept": len(part[-1]), "dropped": dropped})
         manifest |= {str(p.relative_to(raw)): digest for p, digest in v.files.items()}
     images, targets, tables = zip(*parts, strict=True)
-    write_slices(
-        out,
-        Slices(np.concatenate(images), np.concatenate(targets), pd.concat(tables)),
-        rows,
-        {
-            "dataset": dataset,
-            "simulated": dataset == "phantom",
-            "spacing_mm": spacing_mm,
-            "crop_px": crop_px,
-            "held_out": held_out,
-        },
-        manifest,
+    slices = Slices(np.concatenate(images), np.concatenate(targets), pd.concat(tables))
+    if not len(slices.table):
+        raise DataError(raw, "has no slice in which most raters mark anything", "Give masks that mark something")
+    left_out = list_left_out(dataset, raw, how)
+    settings = report_settings(
+        dataset, how, left_out, orientation, spacing_mm=spacing_mm, crop_px=crop_px, held_out=held_out
     )
+    with whole_folder(out) as tmp:
+        write_slices(tmp, slices, [report_row(dataset, row) for row in rows], settings, manifest)
+        rescans.write(tmp, raw)
+    print("\n".join([inventory_table(rows, left_out), *(f"note: {note}" for note in rescans.notes)]))
     return load_slices(out)
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c56
 def write_slices(
-    out: Path,  # Folder to make
+    folder: Path,  # To write to
     slices: Slices,  # Arrays, not tensors
     rows: list,  # Inventory, a dict per subject
     settings: dict,  # What `prepare` was told
     manifest: dict,  # Raw file -> SHA-256
 ):
-    "The folder that `load_slices` reads."
+    "What `load_slices` reads, and the report."
     whole = hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
-    with whole_folder(out) as tmp:
-        np.save(tmp / "images.npy", slices.images)
-        np.save(tmp / "targets.npy", slices.targets)
-        slices.table.to_csv(tmp / "slices.csv", index=False)
-        write_json(
-            tmp / "report.json",
-            settings | {"slices": len(slices), "inventory": rows, "manifest_sha256": whole, "manifest": manifest},
-        )
-    print(inventory_table(rows))
+    found = {"slices": len(slices), "inventory": rows, "manifest_sha256": whole, "manifest": manifest}
+    np.save(folder / "images.npy", slices.images)
+    np.save(folder / "targets.npy", slices.targets)
+    save_table(slices.table, folder / "slices.csv")
+    write_json(folder / "report.json", settings | found)
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c63x
+def guess_dataset(
+    folder: Path,  # Of raw files
+) -> str:  # A name in `DATASETS`
+    "The layout of a folder, by its name or its files' names."
+    name = folder.absolute().name
+    if name in DATASETS:
+        return name
+    return "gm_challenge" if any(folder.glob("sub-*")) else "scgm"
+
+
+def as_typed(
+    word: str,  # From the command line
+):  # A number where it is one
+    "A value of an option."
+    try:
+        return float(word)
+    except ValueError:
+        return word
+
+
 def main(
     argv: list = None,  # Command line
 ) -> int:  # Exit code
@@ -375,11 +972,20 @@ def main(
     parser.add_argument("command", choices=["check"])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--dataset", help=f"one of {', '.join(DATASETS)}; guessed from the names of folder and files")
+    parser.add_argument("--orientation", choices=["header", "grid"], default="header")
+    for option in fields(Bids):
+        n = "+" if option.name == "area_mm2" else None
+        parser.add_argument(f"--{option.name}", nargs=n, type=as_typed, default=option.default, help="of `bids`")
     told = parser.parse_args(argv)
-    name = told.folder.absolute().name
-    guess = name if name in DATASETS else "gm_challenge" if any(told.folder.glob("sub-*")) else "scgm"
-    problems = check(told.dataset or guess, told.folder, rows := [])
-    print("\n".join(problems) if problems else inventory_table(rows))
+    dataset = told.dataset or guess_dataset(told.folder)
+    try:
+        how = Bids(**{option.name: getattr(told, option.name) for option in fields(Bids)})
+    except ValueError as e:
+        print(e)
+        return 1
+    rows = []
+    problems = check(dataset, told.folder, rows, how, told.orientation)
+    print("\n".join(problems) if problems else inventory_table(rows, list_left_out(dataset, told.folder, how)))
     return 1 if problems else 0
 
 

@@ -6,65 +6,139 @@
 __all__ = [
     "AGAIN",
     "MAX_BYTES",
+    "CHUNK",
+    "GZIP",
+    "PADDING",
     "BITS",
+    "SIZE_1",
+    "SIZE_2",
+    "BEGINNINGS",
+    "UNITS_MM",
+    "NEAR",
+    "UNORIENTED",
+    "RIM_MM",
+    "LEAST_CONTRAST",
+    "inflate_member",
+    "inflate",
     "unpack",
+    "read_header",
+    "axes_of",
     "header_faults",
+    "unit_mm",
+    "pixel_sizes",
+    "filled_sizes",
+    "read_qform",
+    "read_sform",
+    "stated_affines",
+    "apart_mm",
+    "describe_affine",
+    "orientation_faults",
     "affine_faults",
     "Scan",
     "faults_of",
+    "raise_first",
+    "other_name",
+    "can_be_read",
+    "is_there",
+    "find_nifti",
     "read_bytes",
+    "read_voxels",
+    "place_scan",
     "read_nifti",
     "image_faults",
+    "Limits",
     "grid_faults",
+    "whole_labels",
     "label_faults",
+    "spread_mm",
     "place_faults",
+    "Contrast",
+    "slice_contrast",
+    "measure_contrast",
     "Volume",
+    "Rules",
+    "read_mask",
     "read_scans",
+    "cord_votes",
+    "content_faults",
     "inspect_volume",
     "read_volume",
 ]
 
 # %% ../../nbs/1_data/01_volume.ipynb #c02
 import hashlib
+import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from ..core import DataError
 
 # %% ../../nbs/1_data/01_volume.ipynb #c08
 AGAIN = "Copy or download the file again"
 MAX_BYTES = 2**30
+CHUNK = 2**16  # What is fed to zlib at a time
+GZIP = b"\x1f\x8b"  # How a gzip member begins
+PADDING = re.compile(rb"\0*")
+
+
+def inflate_member(
+    raw: memoryview,  # A gzip file
+    at: int,  # Where the member begins
+    size: int,  # Bytes wanted at most
+) -> tuple:  # The bytes; where the member ends; whether it did, its checksum right
+    "Unpack one member, but never more than is wanted."
+    stream = zlib.decompressobj(31)
+    data = bytearray()
+    while at < len(raw) and not stream.eof and len(data) < size:
+        piece = raw[at : at + CHUNK]
+        data += stream.decompress(piece, size - len(data))
+        at += len(piece) - len(stream.unused_data) - len(stream.unconsumed_tail)
+    return data, at, stream.eof
+
+
+def inflate(
+    path: Path,  # For the message
+    raw: bytes,  # A gzip file
+    size: int,  # Bytes wanted at most
+) -> tuple:  # The bytes; whether the last member read has ended; whether anything else follows
+    "Unpack all members, one after the other, and the zeros behind them."
+    data, at, ended = bytearray(), 0, True
+    while ended and raw.startswith(GZIP, at) and len(data) < size:
+        try:
+            part, at, ended = inflate_member(memoryview(raw), at, size - len(data))
+        except zlib.error as e:
+            raise DataError(path, f"is damaged ({e})", AGAIN) from None
+        data += part
+        if ended:
+            at = PADDING.match(raw, at).end()
+    return bytes(data), ended, at < len(raw)
 
 
 def unpack(
     path: Path,  # For the message
     raw: bytes,  # The file's bytes, gzip or plain
     size: int,  # Bytes wanted
-    whole=True,  # Must the stream end there, with the right checksum?
+    whole=True,  # Must the file end there, with the right checksums?
 ) -> bytes:
-    "The first `size` bytes of a file that may be compressed."
-    if not raw.startswith(b"\x1f\x8b"):
-        data, ended, rest = raw[:size], len(raw) >= size, raw[size:]
-    else:
-        stream = zlib.decompressobj(31)
-        try:
-            data = stream.decompress(raw, size + whole)
-        except zlib.error as e:
-            raise DataError(path, f"is damaged ({e})", AGAIN) from None
-        ended, rest = stream.eof, stream.unused_data + data[size:]
-    if whole and rest:
-        raise DataError(path, "goes on after the end that its header and stream announce", AGAIN)
-    if len(data) < size or whole and not ended:
+    "The first `size` bytes of a file that may be compressed; `DataError` when they are not there or more follow."
+    data, ended, more = raw, True, False
+    if raw.startswith(GZIP):
+        data, ended, more = inflate(path, raw, size + whole)
+    if len(data) < size or (whole and len(data) == size and not ended):
         raise DataError(path, "is cut short", AGAIN)
+    if whole and (more or len(data) > size):
+        raise DataError(path, "goes on after the end that its header and stream announce", AGAIN)
     return data[:size]
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c11
-BITS = {
+BITS = {  # Of each data type that is one real number
     2: 8,
     4: 16,
     8: 32,
@@ -75,63 +149,182 @@ BITS = {
     768: 32,
     1024: 64,
     1280: 64,
-}  # Of each data type that is one real number
+}
+SIZE_1, SIZE_2 = 348, 540  # Bytes of a NIfTI-1 and of a NIfTI-2 header; the file begins with that number
+BEGINNINGS = {n.to_bytes(4, order): n for n in (SIZE_1, SIZE_2) for order in ("little", "big")}
+
+
+def read_header(
+    path: Path,  # For the message
+    raw: bytes,  # The file's bytes
+):  # NIfTI-1 or NIfTI-2 header, not yet judged
+    "The header as it stands in the file."
+    size = BEGINNINGS.get(unpack(path, raw, 4, whole=False), SIZE_1)
+    kind = nib.Nifti2Header if size == SIZE_2 else nib.Nifti1Header
+    return kind(unpack(path, raw, size, whole=False), check=False)
+
+
+def axes_of(
+    h,  # NIfTI header
+) -> tuple:  # Of length 3 for a volume; more where further axes hold more than one volume
+    "Voxels along each axis; a plane is one slice, and axes of length 1 after the third say nothing."
+    n_axes = int(h["dim"][0])
+    lengths = [int(n) for n in h["dim"][1 : n_axes + 1]]
+    while len(lengths) > 3 and lengths[-1] == 1:
+        lengths.pop()
+    return (*lengths, 1) if len(lengths) == 2 else tuple(lengths)
 
 
 def header_faults(
     h,  # NIfTI header, unchecked
 ):
     "What a header can lie about: (is it bad, fault, remedy)."
-    ndim, shape, bits = int(h["dim"][0]), tuple(int(n) for n in h["dim"][1:4]), int(h["bitpix"])
-    yield h["sizeof_hdr"] != 348 or h["magic"].item() != b"n+1", "is not a NIfTI-1 file", "Export it as .nii.gz"
-    yield ndim != 3, f"has {ndim} dimensions, not 3", "Save one volume per file"
+    size = int(h["sizeof_hdr"])
+    is_nifti = (size, h["magic"].item()[:3]) in {(SIZE_1, b"n+1"), (SIZE_2, b"n+2")}
+    yield not is_nifti, "is not a NIfTI file in one piece", "Export it as .nii.gz"
+    shape = axes_of(h)
+    is_volume = 2 <= h["dim"][0] <= 7 and len(shape) == 3
+    yield not is_volume, f"has {h['dim'][0]} dimensions {shape}, not 3", "Save one volume per file"
     yield min(shape) < 1, f"has the dimensions {shape}", AGAIN
-    yield (
-        BITS.get(int(h["datatype"])) != bits,
-        f"has the data type {h['datatype']} with {bits} bits",
-        "Save it as integers or floats",
-    )
-    yield np.prod(shape, dtype=object) * bits // 8 > MAX_BYTES, f"claims {shape} voxels, more than 1 GiB", AGAIN
-    yield not 348 <= h["vox_offset"] < 2**24, f"claims that its voxels begin at byte {h['vox_offset']}", AGAIN
-    yield (
-        np.isfinite(h["scl_slope"]) and not np.isfinite(h["scl_inter"]),
-        "has an intensity scale that is not finite",
-        AGAIN,
-    )
+    bits = int(h["bitpix"])
+    odd_type = BITS.get(int(h["datatype"])) != bits
+    yield odd_type, f"has the data type {h['datatype']} with {bits} bits", "Save it as integers or floats"
+    too_many = np.prod(shape, dtype=object) * bits // 8 > MAX_BYTES
+    yield too_many, f"claims {shape} voxels, more than 1 GiB", AGAIN
+    start = h["vox_offset"]
+    yield not size <= start < 2**24, f"claims that its voxels begin at byte {start}", AGAIN
+    odd_scale = np.isfinite(h["scl_slope"]) and not np.isfinite(h["scl_inter"])
+    yield odd_scale, "has an intensity scale that is not finite", AGAIN
+
+
+# %% ../../nbs/1_data/01_volume.ipynb #c12q
+UNITS_MM = {1: 1000.0, 3: 0.001}  # Of metre and micrometre; any other code is, or is taken for, mm
+NEAR = 0.2  # Of a pixel: where two grids are the same
+
+
+def unit_mm(
+    h,  # NIfTI header
+) -> float:  # mm in one unit of the header's lengths
+    "The header's unit of length."
+    return UNITS_MM.get(int(h["xyzt_units"]) % 8, 1.0)
+
+
+def pixel_sizes(
+    h,  # NIfTI header
+) -> np.ndarray:  # (3,) mm; 0 where nothing is stated
+    "The voxel size stated beside the affine."
+    mm = np.abs(h["pixdim"][1:4]) * unit_mm(h)
+    if h["dim"][0] == 2:
+        mm[2] = 0  # a plane states no thickness
+    return mm
+
+
+def filled_sizes(
+    h,  # NIfTI header
+) -> np.ndarray:  # (3,) mm
+    "The voxel size, where a single slice need not state how thick it is."
+    mm = pixel_sizes(h)
+    if axes_of(h)[2] == 1 and mm[2] == 0:
+        mm[2] = mm[:2].max()
+    return mm
+
+
+def read_qform(
+    h,  # NIfTI header
+) -> np.ndarray:  # (4,4) mm; NaN where it holds no rotation
+    "The affine of the qform."
+    b, c, d = (float(h[f"quatern_{letter}"]) for letter in "bcd")
+    square = 1.0 - (b * b + c * c + d * d)
+    affine = np.full((4, 4), np.nan)
+    if square > -1e-3:  # a rounding error over 1 is none: the quaternion is scaled to length 1
+        mm = filled_sizes(h).astype(float)
+        if h["pixdim"][0] < 0:
+            mm[2] *= -1
+        affine = np.eye(4)
+        affine[:3, :3] = nib.quaternions.quat2mat([np.sqrt(max(square, 0)), b, c, d]) * mm
+        affine[:3, 3] = [float(h[f"qoffset_{letter}"]) * unit_mm(h) for letter in "xyz"]
+    return affine
+
+
+def read_sform(
+    h,  # NIfTI header
+) -> np.ndarray:  # (4,4) mm
+    "The affine of the sform."
+    rows = [h[f"srow_{letter}"] for letter in "xyz"]
+    affine = np.vstack([*rows, [0, 0, 0, 1]]).astype(float)
+    affine[:3] *= unit_mm(h)
+    if axes_of(h)[2] == 1 and not affine[:3, 2].any():
+        across = np.cross(affine[:3, 0], affine[:3, 1])
+        affine[:3, 2] = across / np.linalg.norm(across) * filled_sizes(h)[2]
+    return affine
+
+
+def stated_affines(
+    h,  # NIfTI header
+) -> dict:  # 'sform' and 'qform' -> (4,4) mm, of those whose code says that they count
+    "Where the voxels lie, as often as the header says it."
+    found = {}
+    if h["sform_code"] > 0:
+        found["sform"] = read_sform(h)
+    if h["qform_code"] > 0:
+        found["qform"] = read_qform(h)
+    return found
+
+
+def apart_mm(
+    one: np.ndarray,  # (4,4)
+    other: np.ndarray,  # (4,4)
+    shape: tuple,  # (H,W,D)
+) -> float:  # Of the corner where they differ most
+    "How far two affines put one grid apart."
+    corners = np.array(np.meshgrid(*[(0, n - 1) for n in shape])).reshape(3, -1)
+    return np.linalg.norm((one - other)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
+
+
+def describe_affine(
+    affine: np.ndarray,  # (4,4)
+) -> str:
+    "Axes and origin of an affine, in words."
+    if not np.isfinite(affine).all():
+        return "not finite"
+    axes = "".join(axis or "?" for axis in nib.aff2axcodes(affine))
+    return f"axes {axes} from {affine[:3, 3].round(2).tolist()} mm"
+
+
+def orientation_faults(
+    stated: dict,  # Of `stated_affines`
+    shape: tuple,  # (H,W,D)
+):
+    "What two statements of one fact can disagree about: (is it bad, fault, remedy)."
+    if len(stated) == 2:
+        apart = apart_mm(stated["qform"], stated["sform"], shape)
+        pixel = np.sort(np.linalg.norm(stated["sform"][:3, :3], axis=0))[0]
+        readings = ", ".join(f"{name}: {describe_affine(affine)}" for name, affine in stated.items())
+        fault = f"says twice where it lies, {apart:.2f} mm apart ({readings})"
+        yield not apart <= NEAR * pixel, fault, "Set the code of the wrong one to 0, or export it again"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c12n
 def affine_faults(
     affine: np.ndarray,  # (4,4), voxel indices to mm
-    pixdim: np.ndarray,  # (3,), the voxel size the header states beside it, in mm
+    pixdim: np.ndarray,  # (3,), the voxel size the header states beside it, in mm; 0 where it states none
 ):
     "What an affine can lie about: (is it bad, fault, remedy)."
-    fix = "Correct the header, or export the scan again"
-    yield not np.isfinite(affine).all(), "has an affine that is not finite", fix
+    correct = "Correct the header, or export the scan again"
+    yield not np.isfinite(affine).all(), "has an affine that is not finite", correct
     mm = np.linalg.norm(affine[:3, :3], axis=0)
-    yield not ((mm > 0.02) & (mm < 50)).all(), f"has voxels of {mm.round(3)} mm by its affine", fix
-    yield (
-        not np.allclose(mm, pixdim, rtol=0.02),
-        f"has voxels of {mm.round(3)} mm by its affine, of {np.round(pixdim, 3)} mm by its pixdim",
-        fix,
-    )
+    sizes = f"has voxels of {mm.round(3)} mm by its affine"
+    yield not ((mm > 0.02) & (mm < 50)).all(), sizes, correct
+    stated = np.where(pixdim == 0, mm, pixdim)
+    yield not np.allclose(mm, stated, rtol=0.02), f"{sizes}, of {np.round(pixdim, 3)} mm by its pixdim", correct
     axes = affine[:3, :3] / mm
-    yield (
-        np.abs(axes.T @ axes - np.eye(3)).max() > 0.02,
-        "has axes that are not at right angles",
-        "Resample it onto a straight grid",
-    )
+    askew = np.abs(axes.T @ axes - np.eye(3)).max() > 0.02
+    yield askew, "has axes that are not at right angles", "Resample it onto a straight grid"
     up = int(np.argmax(nib.io_orientation(affine)[:, 0] == 2))
-    yield (
-        abs(axes[2, up]) < np.cos(np.pi / 6),
-        "has slices tilted by more than 30 degrees",
-        "Resample it to axial slices",
-    )
-    yield (
-        mm[up] < 0.99 * mm.max(),
-        f"is not axial: slices {mm[up]:.2f} mm apart of voxels up to {mm.max():.2f} mm",
-        "Use the axial scan",
-    )
+    tilted = abs(axes[2, up]) < np.cos(np.pi / 6)
+    yield tilted, "has slices tilted by more than 30 degrees", "Resample it to axial slices"
+    not_axial = f"is not axial: slices {mm[up]:.2f} mm apart of voxels up to {mm.max():.2f} mm"
+    yield mm[up] < 0.99 * mm.max(), not_axial, "Use the axial scan"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c14n
@@ -144,6 +337,9 @@ class Scan:
     affine: np.ndarray  # (4,4), of the turned axes
     mm: np.ndarray  # (3,), voxel size
     sha256: str  # Of the file
+    stored: np.ndarray  # (4,4), of the axes as they were stored
+    oriented: bool  # Whether the file states where it lies
+    step: float  # Between two values that the file can hold; 0 for floats
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c15
@@ -152,7 +348,58 @@ def faults_of(
     checks,  # Triples (is it bad, fault, remedy)
 ):
     "The faults found, as errors, one by one."
-    yield from (DataError(path, fault, remedy) for bad, fault, remedy in checks if bad)
+    for bad, fault, remedy in checks:
+        if bad:
+            yield DataError(path, fault, remedy)
+
+
+def raise_first(
+    faults,  # Errors, one by one
+):
+    "Raise the first fault, if there is one; later checks are not made."
+    for e in faults:
+        raise e
+
+
+def other_name(
+    path: Path,  # NIfTI file
+) -> Path:
+    "The same file, compressed or not."
+    return path.with_name(path.name[:-3] if path.name.endswith(".gz") else f"{path.name}.gz")
+
+
+def can_be_read(
+    path: Path,  # File
+) -> bool:
+    "Whether a file is there, and no link to nothing."
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def is_there(
+    path: Path,  # File
+) -> bool:
+    "Whether anything has that name: a file, a link to nothing, or what may not be looked at."
+    try:
+        return path.is_symlink() or path.exists()
+    except OSError:
+        return True
+
+
+def find_nifti(
+    path: Path,  # .nii.gz or .nii
+) -> Path:  # The one of the two that is there; `path` when none is
+    "The file, under whichever of its two names it stands there; `DataError` when both do."
+    if not path.name.endswith((".nii", ".nii.gz")):
+        return path
+    other = other_name(path)
+    if not can_be_read(other):
+        return path
+    if can_be_read(path):
+        raise DataError(path, f"stands there a second time, as {other.name}", "Remove the one that is not wanted")
+    return other
 
 
 def read_bytes(
@@ -160,44 +407,78 @@ def read_bytes(
 ) -> bytes:
     "A file that may be NIfTI, or the one line that says why not."
     try:
-        raw = path.read_bytes() if path.stat().st_size <= MAX_BYTES and path.is_file() else b""
+        readable = path.stat().st_size <= MAX_BYTES and path.is_file()
+        raw = path.read_bytes() if readable else b""
     except FileNotFoundError:
+        if path.is_symlink():
+            raise DataError(path, "is a link to a file that is not here", "Fetch that file") from None
         raise DataError(path, "is missing", "Put it there, or correct the path") from None
     except (OSError, ValueError) as e:
         raise DataError(path, f"cannot be read ({getattr(e, 'strerror', e)})", "Give a readable file") from None
     if not raw:
         raise DataError(path, "is empty, larger than 1 GiB, or no regular file", AGAIN)
-    if not raw.startswith((b"\x1f\x8b", b"\x5c\x01\0\0", b"\0\0\x01\x5c")):
-        raise DataError(path, "is neither gzip nor NIfTI-1", AGAIN)
+    if not raw.startswith((GZIP, *BEGINNINGS)):
+        raise DataError(path, "is neither gzip nor NIfTI", AGAIN)
     return raw
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c16n
+UNORIENTED = "Export it with its orientation, or trust the stored grid (orientation: grid)"
+
+
+def read_voxels(
+    path: Path,  # For the message
+    raw: bytes,  # The file's bytes
+    h,  # NIfTI header, judged
+) -> tuple:  # (H,W,D), scaled as the header says; the step between two values, 0 for floats
+    "The voxels of a file, read to the checksum behind them."
+    shape = axes_of(h)
+    dtype = h.get_data_dtype()
+    start = int(h["vox_offset"])
+    data = unpack(path, raw, start + int(np.prod(shape)) * dtype.itemsize)
+    values = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F")
+    slope, inter = h.get_slope_inter()
+    whole = dtype.kind in "iu"
+    if slope is None or (slope, inter) == (1, 0):
+        return values, float(whole)
+    return values.astype(np.float32) * np.float32(slope) + np.float32(inter), abs(slope) * whole
+
+
+def place_scan(
+    path: Path,  # For the message
+    h,  # NIfTI header, judged
+    orientation: str,  # 'header' or 'grid', as for `read_nifti`
+    like: Scan = None,  # As for `read_nifti`
+) -> tuple:  # (4,4) mm, of the axes as they are stored; whether the file stated it
+    "Where the voxels lie; `DataError` when that is not known."
+    shape, pixdim, stated = axes_of(h), pixel_sizes(h), stated_affines(h)
+    if not stated and orientation != "grid":
+        raise DataError(path, "states neither qform nor sform, so its left may be its right", UNORIENTED)
+    if not stated and like is not None:
+        return like.stored, False
+    affine = stated.get("sform", stated.get("qform", np.diag([*filled_sizes(h), 1.0])))
+    raise_first(faults_of(path, affine_faults(affine, pixdim)))
+    raise_first(faults_of(path, orientation_faults(stated, shape)))
+    return affine, bool(stated)
+
+
 def read_nifti(
     path: Path,  # .nii.gz or .nii
+    orientation: str = "header",  # 'grid': a file that does not state its orientation lies as its voxels are stored
+    like: Scan = None,  # On whose grid such a file lies
 ) -> Scan:
-    "One NIfTI file: header judged, stream read to its checksum, axes turned to RAS+."
-    raw = read_bytes(path := Path(path))
-    h = nib.Nifti1Header(unpack(path, raw, 348, whole=False), check=False)
-    for e in faults_of(path, header_faults(h)):
-        raise e
-    try:
-        affine = np.array(h.get_best_affine(), dtype=float)
-    except Exception:
-        affine = np.full((4, 4), np.nan)
-    for e in faults_of(path, affine_faults(affine, h["pixdim"][1:4])):
-        raise e
-    shape, start, dtype = tuple(int(n) for n in h["dim"][1:4]), int(h["vox_offset"]), h.get_data_dtype()
-    data = unpack(path, raw, start + int(np.prod(shape)) * dtype.itemsize)
-    values, (slope, inter) = np.frombuffer(data, dtype, offset=start).reshape(shape, order="F"), h.get_slope_inter()
-    if slope is not None and (slope, inter) != (1, 0):
-        values = values.astype(np.float32) * np.float32(slope) + np.float32(inter)
-    turn = nib.io_orientation(affine)
-    affine, values = (
-        affine @ nib.orientations.inv_ornt_aff(turn, shape),
-        np.asfortranarray(nib.apply_orientation(values, turn)),
-    )
-    return Scan(path, values, affine, np.linalg.norm(affine[:3, :3], axis=0), hashlib.sha256(raw).hexdigest())
+    "One NIfTI file, read to its checksum, axes turned to RAS+; `DataError` for whatever is wrong."
+    path = find_nifti(Path(path))
+    raw = read_bytes(path)
+    h = read_header(path, raw)
+    raise_first(faults_of(path, header_faults(h)))
+    stored, oriented = place_scan(path, h, orientation, like)
+    values, step = read_voxels(path, raw, h)
+    turn = nib.io_orientation(stored)
+    affine = stored @ nib.orientations.inv_ornt_aff(turn, values.shape)
+    values = np.asfortranarray(nib.apply_orientation(values, turn))
+    mm = np.linalg.norm(affine[:3, :3], axis=0)
+    return Scan(path, values, affine, mm, hashlib.sha256(raw).hexdigest(), stored, oriented, step)
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c19
@@ -205,77 +486,167 @@ def image_faults(
     image: np.ndarray,  # (H,W,D) float32
 ):
     "What intensities can lie about: (is it bad, fault, remedy)."
-    bad = ~np.isfinite(image)
-    yield (
-        bad.any(),
-        f"has {bad.sum()} voxels that are not finite, the first at {np.argwhere(bad)[:1].tolist()}",
-        "Export the scan again",
-    )
+    again = "Export the scan again"
+    odd = ~np.isfinite(image)
+    first = np.argwhere(odd)[:1].tolist()
+    yield odd.any(), f"has {odd.sum()} voxels that are not finite, the first at {first}", again
     top = image.max()
-    yield image.min() == top, f"is constant ({top:g})", "Export the scan again"
+    yield image.min() == top, f"is constant ({top:g})", again
     share = np.mean(image == top)
     yield share > 0.02, f"is saturated: {share:.0%} of its voxels have the highest value", "Export it without clipping"
-    values = np.unique(image[..., image.shape[2] // 2])
-    yield len(values) <= 4, f"has {len(values)} different values in its middle slice", "Is it a mask? Give the scan"
+    n_values = len(np.unique(image[..., image.shape[2] // 2]))
+    yield n_values <= 4, f"has {n_values} different values in its middle slice", "Is it a mask? Give the scan"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c20
+@dataclass(frozen=True)
+class Limits:
+    "How what is marked may look; by default as cervical grey matter does."
+
+    structure: str = "GM"  # What is marked, for messages
+    area_mm2: tuple = (2, 50)  # Lowest and highest median area in a slice; None: any, and a mask may be empty
+    width_to_depth: float = 0.85  # Lowest ratio of width to depth; 0: any
+    outside_cord: float = 0.2  # Highest share outside the cord; 1: any
+    off_centre: float = 0.3  # Without a cord, from the image's centre at most, in shares of its side; 0.5: any
+    contrast: str = "brighter"  # 'brighter' or 'darker' than what lies around it, or 'any'
+
+
 def grid_faults(
     scan: Scan,  # Mask
     image: Scan,  # The image it belongs to
 ):
     "What two grids can disagree about: (is it bad, fault, remedy)."
-    same, remedy = scan.values.shape == image.values.shape, "Give the mask drawn on this scan"
-    yield not same, f"has the shape {scan.values.shape}, its image {image.values.shape}", remedy
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.values.shape])).reshape(3, -1)
-    apart = np.linalg.norm((scan.affine - image.affine)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
-    yield (
-        same and apart > 0.2 * image.mm[:2].min(),
-        f"has an affine that puts it up to {apart:.2f} mm from its image",
-        remedy,
-    )
+    remedy = "Give the mask drawn on this scan"
+    shape, wanted = scan.values.shape, image.values.shape
+    yield shape != wanted, f"has the shape {shape}, its image {image.path.name} {wanted}", remedy
+    apart = apart_mm(scan.affine, image.affine, wanted)
+    off_grid = shape == wanted and apart > NEAR * image.mm[:2].min()
+    yield off_grid, f"has an affine that puts it up to {apart:.2f} mm from its image", remedy
+
+
+def whole_labels(
+    values: np.ndarray,  # (H,W,D) as read
+    step: float,  # Between two values that the file can hold; 0 for floats
+) -> np.ndarray:  # (H,W,D), whole numbers where they were meant
+    "Labels without the rounding error of an intensity scale."
+    if values.dtype.kind in "iu":
+        return values
+    nearest = np.rint(values)
+    meant = np.abs(values - nearest) <= min(max(step / 2, 1e-3), 0.49)
+    return np.where(meant, nearest, values)
 
 
 def label_faults(
-    values: np.ndarray,  # (H,W,D) as stored
+    values: np.ndarray,  # (H,W,D) of `whole_labels`
     labels: tuple,  # The labels that may occur
+    may_be_empty: bool = False,  # May a mask mark nothing?
 ):
     "What labels can lie about: (is it bad, fault, remedy)."
-    odd, remedy = (
-        values[~np.logical_or.reduce([values == n for n in labels])],
-        f"Use the labels {', '.join(map(str, labels))} alone",
-    )
-    for n in odd[:1]:
-        yield (
-            True,
-            f"has the label {n:g}{'' if n == np.round(n) else ', not a whole number,'} in {len(odd)} voxels",
-            remedy,
-        )
-    yield not (values == 1).any(), "marks nothing with the label 1", "Give the mask of this scan"
+    odd = values[~np.logical_or.reduce([values == n for n in labels])]
+    if len(odd):
+        fraction = "" if odd[0] == np.rint(odd[0]) else ", not a whole number,"
+        fault = f"has the label {odd[0]!s}{fraction} in {len(odd)} voxels"
+        yield True, fault, f"Use the labels {', '.join(map(str, labels))} alone"
+    yield not (may_be_empty or (values == 1).any()), "marks nothing with the label 1", "Give the mask of this scan"
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c21n
+def spread_mm(
+    voxels: np.ndarray,  # (N,3), the indices of the marked voxels
+    axis: int,  # 0: across, 1: from back to front
+    mm: float,  # Voxel size along it
+) -> float:  # Standard deviation from the middle of the voxel's own slice
+    "How far a structure reaches along an axis."
+    at, k = voxels[:, axis], voxels[:, 2]
+    middles = np.bincount(k, at)[k] / np.bincount(k)[k]
+    return np.std(at - middles) * mm
+
+
 def place_faults(
     mask: Scan,  # Of one rater
     cord: np.ndarray,  # (H,W,D) bool, by all files but this one; all False where none tells
-    central: bool,  # Must GM lie in the central part?
+    central: bool,  # Must it lie in the central part?
+    limits: Limits = Limits(),  # How it may look
 ):
-    "Where GM cannot be: (is it bad, fault, remedy)."
-    p, mm, remedy = np.argwhere(mask.values.T == 1)[:, ::-1], mask.mm, "Give the mask of this scan, on its grid"
-    n = np.bincount(p[:, 2])
-    area = np.median(n[n > 0]) * mm[0] * mm[1]
-    yield not 2 <= area <= 50, f"marks {area:.1f} mm2 as GM in a slice, not 2 to 50", remedy
-    width, depth = (np.std(p[:, i] - np.bincount(p[:, 2], p[:, i])[p[:, 2]] / n[p[:, 2]]) * mm[i] for i in (0, 1))
-    yield (
-        width < 0.85 * depth,
-        f"marks GM that is deeper ({depth:.1f} mm, sd) than wide ({width:.1f} mm), as if transposed",
-        remedy,
-    )
-    inside = cord[tuple(p[cord.any((0, 1))[p[:, 2]]].T)]
-    out = 1 - inside.mean() if len(inside) else 0
-    yield out > 0.2, f"has {out:.0%} of its GM outside the cord", remedy
-    off = np.abs((p.mean(0) + 0.5) / mask.values.shape - 0.5)[:2].max()
-    yield central and off > 0.3, f"has its GM at the edge of the image ({off:.0%} of its side from the centre)", remedy
+    "Where the marked structure cannot be: (is it bad, fault, remedy)."
+    remedy, name = "Give the mask of this scan, on its grid", limits.structure
+    voxels = np.argwhere(mask.values.T == 1)[:, ::-1]
+    if not len(voxels):
+        return
+    counts = np.bincount(voxels[:, 2])
+    area = np.median(counts[counts > 0]) * mask.mm[0] * mask.mm[1]
+    low, high = limits.area_mm2 or (0, np.inf)
+    yield not low <= area <= high, f"marks {area:.1f} mm2 as {name} in a slice, not {low:g} to {high:g}", remedy
+    width, depth = spread_mm(voxels, 0, mask.mm[0]), spread_mm(voxels, 1, mask.mm[1])
+    deeper = f"marks {name} that is deeper ({depth:.1f} mm, sd) than wide ({width:.1f} mm), as if transposed"
+    yield width < limits.width_to_depth * depth, deeper, remedy
+    judged = voxels[cord.any((0, 1))[voxels[:, 2]]]
+    outside = 1 - cord[tuple(judged.T)].mean() if len(judged) else 0
+    yield outside > limits.outside_cord, f"has {outside:.0%} of its {name} outside the cord", remedy
+    off = np.abs((voxels.mean(0) + 0.5) / mask.values.shape - 0.5)[:2].max()
+    at_edge = f"has its {name} at the edge of the image ({off:.0%} of its side from the centre)"
+    yield central and off > limits.off_centre, at_edge, remedy
+
+
+# %% ../../nbs/1_data/01_volume.ipynb #c21q
+RIM_MM = 1.0
+LEAST_CONTRAST = 0.4  # In noise; below it there is none
+
+
+@dataclass(frozen=True)
+class Contrast:
+    "A structure against its rim, the median over slices."
+
+    ratio: float  # Of the mean intensities; NaN where no rim can be seen
+    in_noise: float  # Their difference, in standard deviations of the two
+
+    def is_seen(
+        self,
+        wanted: str,  # 'brighter', 'darker' or 'any'
+    ):
+        size = {"brighter": self.in_noise, "darker": -self.in_noise, "any": abs(self.in_noise)}[wanted]
+        return size >= LEAST_CONTRAST
+
+
+def slice_contrast(
+    image: np.ndarray,  # (H,W)
+    marked: np.ndarray,  # (H,W) bool
+    cord: np.ndarray,  # (H,W) bool: where a rim may lie
+    spacing_mm: tuple,  # (row, col)
+) -> tuple:  # Ratio, difference in noise; None where there is no rim
+    "One slice of `measure_contrast`."
+    reach = max(RIM_MM, 1.01 * max(spacing_mm))
+    margin = [int(np.ceil(reach / mm)) for mm in spacing_mm]
+    low = np.maximum(np.argwhere(marked).min(0) - margin, 0)
+    high = np.argwhere(marked).max(0) + margin + 1
+    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    near = distance_transform_edt(~marked[box], sampling=spacing_mm) <= reach
+    rim = near & ~marked[box] & cord[box]
+    if not rim.any():
+        return None
+    inside, outside = image[box][marked[box]], image[box][rim]
+    noise = np.sqrt((inside.var() + outside.var()) / 2)
+    return inside.mean() / outside.mean(), (inside.mean() - outside.mean()) / noise
+
+
+@np.errstate(all="ignore")
+def measure_contrast(
+    image: np.ndarray,  # (H,W,D)
+    masks: np.ndarray,  # (R,H,W,D) bool
+    cord: np.ndarray,  # (H,W,D) bool, or None
+    spacing_mm: tuple,  # (row, col)
+) -> Contrast:
+    "How bright the raters' majority is against its rim, within the cord."
+    marked = masks.sum(0) * 2 > len(masks)
+    found = []
+    for k in np.flatnonzero(marked.any((0, 1))):
+        inside = np.ones(image.shape[:2], bool) if cord is None else cord[..., k]
+        found.append(slice_contrast(image[..., k], marked[..., k], inside, spacing_mm))
+    found = [values for values in found if values is not None]
+    if not found:
+        return Contrast(np.nan, np.nan)
+    ratio, in_noise = np.median(found, axis=0)
+    return Contrast(float(ratio), float(in_noise))
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c23
@@ -291,74 +662,151 @@ class Volume:
     name: str  # Of the image file
     files: dict  # Path -> SHA-256
     content: str  # SHA-256 of the voxels, however stored
+    limits: Limits = Limits()  # What was awaited
+    affine: np.ndarray = None  # (4,4), of the turned axes
+    unoriented: list = field(default_factory=list)  # Names of files whose orientation was taken on trust
 
     @property
     def astray(self):  # (D,) bool, slices with GM but no cord
-        return self.masks.any((0, 1, 2)) & ~(True if self.cord is None else self.cord.any((0, 1)))
+        has_gm = self.masks.any((0, 1, 2))
+        if self.cord is None:
+            return np.zeros_like(has_gm)
+        return has_gm & ~self.cord.any((0, 1))
+
+    @cached_property
+    def contrast(self):  # Of what is marked against its rim
+        return measure_contrast(self.image, self.masks, self.cord, self.spacing_mm)
 
     @property
     def notes(self):  # What is odd, but not wrong
-        return [
-            f"{self.name}: slice {k} has {self.masks[..., k].any(0).sum()} GM voxels but no cord mask, and is left out"
-            for k in np.flatnonzero(self.astray)
-        ]
+        name = self.limits.structure
+        notes = []
+        for k in np.flatnonzero(self.astray):
+            count = self.masks[..., k].any(0).sum()
+            notes.append(f"{self.name}: slice {k} has {count} {name} voxels but no cord mask, and is left out")
+        if self.masks.any() and not self.contrast.is_seen(self.limits.contrast):
+            shown = f"{self.contrast.ratio:.2f} times its rim, {self.contrast.in_noise:.1f} times the noise"
+            notes.append(f"{self.name}: {name} shows no contrast ({shown}); are the axes those of the mask?")
+        notes += [f"{file}: states no orientation, taken to lie as it is stored" for file in self.unoriented]
+        return notes
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c26
+@dataclass(frozen=True)
+class Rules:
+    "What the files of a scan may hold."
+
+    labels: tuple = (0, 1, 2)  # Labels a mask may hold: 1 = GM, 2 = WM
+    limits: Limits = Limits()  # How what is marked may look
+    orientation: str = "header"  # 'grid': files that do not state their orientation lie as they are stored
+
+
+def read_mask(
+    path: Path,  # Mask
+    image: Scan,  # The image it belongs to; None when that cannot be read
+    orientation: str,  # As for `read_nifti`
+) -> Scan:
+    "A mask on the grid of its image, its labels whole numbers."
+    mask = read_nifti(path, orientation, like=image)
+    mask.values = whole_labels(mask.values, mask.step)
+    return mask
+
+
 def read_scans(
-    paths: list,  # The scan, then its masks
-    labels: list,  # The labels each mask may hold
+    image_path: Path,  # The scan
+    mask_paths: list,  # A mask per rater
+    cord_path: Path,  # Cord mask, or None
+    rules: Rules,  # What they may hold
 ) -> tuple:  # Scans, faults
     "All files of a scan, and what is wrong with each."
-    scans, faults = [], []
-    for path in paths:
+    scans, faults, image = [], [], None
+    try:
+        image = read_nifti(image_path, rules.orientation)
+    except DataError as e:
+        faults.append(e)
+    for path in [*mask_paths, cord_path] if cord_path else mask_paths:
         try:
-            scans.append(read_nifti(path))
+            scans.append(read_mask(path, image, rules.orientation))
         except DataError as e:
             faults.append(e)
     if faults:
         return scans, faults
-    image, *masks = scans
     image.values = image.values.astype(np.float32)
     faults += faults_of(image.path, image_faults(image.values))
-    for m, known in zip(masks, labels, strict=True):
-        faults += faults_of(m.path, [*grid_faults(m, image), *label_faults(m.values, known)])
-    return scans, faults
+    for i, mask in enumerate(scans):
+        is_cord = i == len(mask_paths)
+        labels = label_faults(
+            mask.values,
+            labels=(0, 1) if is_cord else rules.labels,
+            may_be_empty=rules.limits.area_mm2 is None and not is_cord,
+        )
+        faults += faults_of(mask.path, [*grid_faults(mask, image), *labels])
+    return [image, *scans], faults
 
 
 # %% ../../nbs/1_data/01_volume.ipynb #c27x
+def cord_votes(
+    masks: list,  # Scans, of the raters
+    cord: Scan,  # Cord mask, or None
+) -> np.ndarray:  # (H,W,D) how many files call a voxel cord; None where no file tells
+    "The cord as its own mask shows it, or as white and grey matter of the raters' masks do."
+    if cord is not None:
+        return (cord.values > 0).view(np.uint8)
+    if any((m.values == 2).any() for m in masks):
+        return sum((m.values > 0).view(np.uint8) for m in masks)
+    return None
+
+
+def content_faults(
+    image: Scan,  # The scan
+    masks: list,  # Scans, of the raters
+    cord: Scan,  # Cord mask, or None
+    votes: np.ndarray,  # (H,W,D), or None: what `cord_votes` said
+    limits: Limits,  # How what is marked may look
+):
+    "The faults that only a scan and its masks together show, as errors."
+    blank = []
+    for k in range(image.values.shape[-1]):
+        if np.ptp(image.values[..., k]) == 0 and any((m.values[..., k] == 1).any() for m in masks):
+            blank.append(k)
+    yield from faults_of(image.path, [(blank, f"is constant in its slices {blank}", "Export the scan again")])
+    for mask in masks:
+        if votes is None:
+            others = np.zeros(mask.values.shape, bool)
+        else:
+            others = votes > (0 if cord is not None else mask.values > 0)
+        yield from faults_of(mask.path, place_faults(mask, others, central=cord is None, limits=limits))
+
+
 @np.errstate(all="ignore")
 def inspect_volume(
     image_path: Path,  # Scan
     mask_paths: list,  # A mask per rater
     cord_path: Path = None,  # Cord mask
-    labels=(0, 1, 2),  # Labels a mask may hold: 1 = GM, 2 = WM
+    rules: Rules = Rules(),  # What they may hold
 ) -> tuple:  # The volume, or None; all its faults
     "A scan and its masks, with everything that is wrong with them."
-    n, cords = len(mask_paths), [cord_path] if cord_path else []
-    scans, faults = read_scans([image_path, *mask_paths, *cords], [labels] * n + [(0, 1)] * len(cords))
+    scans, faults = read_scans(image_path, mask_paths, cord_path, rules)
     if faults:
         return None, faults
-    image, masks, cords = scans[0], scans[1 : n + 1], scans[n + 1 :]
-    if not cords and any((m.values == 2).any() for m in masks):
-        cords = masks
-    gm, votes = np.stack([m.values == 1 for m in masks]), sum((c.values > 0).view(np.uint8) for c in cords)
-    blank = [k for k in range(gm.shape[-1]) if np.ptp(image.values[..., k]) == 0 and gm[..., k].any()]
-    faults += faults_of(image.path, [(blank, f"is constant in its slices {blank}", "Export the scan again")])
-    for m in masks:
-        faults += faults_of(m.path, place_faults(m, votes > (0 if cord_path else m.values > 0), not cord_path))
+    image, *masks = scans
+    cord = masks.pop() if cord_path else None
+    votes = cord_votes(masks, cord)
+    faults = list(content_faults(image, masks, cord, votes, rules.limits))
     if faults:
         return None, faults
-    content = hashlib.sha256(f"{image.values.shape}".encode() + image.values.tobytes("A")).hexdigest()
     return Volume(
-        image.values,
-        gm,
-        votes > 0 if cords else None,
-        tuple(image.mm[:2].tolist()),
-        float(image.mm[2]),
-        image.path.name,
-        {s.path: s.sha256 for s in scans},
-        content,
+        image=image.values,
+        masks=np.stack([m.values == 1 for m in masks]),
+        cord=None if votes is None else votes > 0,
+        spacing_mm=tuple(image.mm[:2].tolist()),
+        slice_mm=float(image.mm[2]),
+        name=image.path.name,
+        files={scan.path: scan.sha256 for scan in scans},
+        content=hashlib.sha256(f"{image.values.shape}".encode() + image.values.tobytes("A")).hexdigest(),
+        limits=rules.limits,
+        affine=image.affine,
+        unoriented=[scan.path.name for scan in scans if not scan.oriented],
     ), []
 
 
@@ -368,13 +816,14 @@ def read_volume(
     mask_paths: list,  # A mask per rater
     cord_path: Path = None,  # Cord mask
     labels=(0, 1, 2),  # Labels a mask may hold: 1 = GM, 2 = WM
+    limits: Limits = Limits(),  # How what is marked may look
+    orientation: str = "header",  # 'grid': files that do not state their orientation lie as they are stored
 ) -> Volume:
     "A checked scan with its masks, in canonical orientation; raises `DataError` naming file, fault and remedy."
     if isinstance(mask_paths, (str, Path)):
         mask_paths = [mask_paths]
     if not mask_paths:
         raise DataError(image_path, "has no mask", "Give a mask per rater")
-    volume, faults = inspect_volume(image_path, list(mask_paths), cord_path, labels)
-    if faults:
-        raise faults[0]
+    volume, faults = inspect_volume(image_path, list(mask_paths), cord_path, Rules(labels, limits, orientation))
+    raise_first(faults)
     return volume

@@ -1,4 +1,4 @@
-"""Nothing wrong loads silently: every fault is made from a valid volume, and must end as one line that names the file."""
+"""Whole data sets: who is in them, what no single file shows, and nothing written unless all is well."""
 
 import gzip
 import json
@@ -6,7 +6,6 @@ import os
 import re
 import runpy
 import shutil
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -16,693 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.torch import save_file
+from scans import DEPTH, REAL, SIDE, arrays, needs_real, spoil, write
 
 from ada_repro.core import ROOT, DataError, folder_hash
 from ada_repro.data import datasets as data
-from ada_repro.data.datasets import DATASETS, OPEN_SESSIONS, Subject, check, main, prepare
-from ada_repro.data.slices import load_slices
-from ada_repro.data.volume import read_nifti, read_volume
+from ada_repro.data.datasets import DATASETS, Bids, Subject, check, list_left_out, list_subjects, main, prepare
+from ada_repro.data.slices import load_rescans, load_slices
 from ada_repro.method.unet import UNet
-
-REAL = Path(os.environ.get("ADA_GM_CHALLENGE", ROOT.parent / "shared" / "data" / "gm-challenge"))
-needs_real = pytest.mark.skipif(
-    not REAL.is_dir(), reason=f"no open grey matter challenge data in {REAL} (set ADA_GM_CHALLENGE)"
-)
-SIDE, DEPTH, MM = 64, 3, (0.5, 0.5, 5.0)
-AFFINE = np.diag([*MM, 1.0])
-
-
-def arrays(seed=0, shift=(0, 0)):
-    "Image, mask (1 = GM, 2 = WM) and cord of a small valid volume, 32 mm wide, in R, A, S order."
-    x, y = np.mgrid[:SIDE, :SIDE] * 0.5 - 15.75 - np.array(shift)[:, None, None]
-    cord, gm = (x / 6.5) ** 2 + (y / 4.5) ** 2 < 1, (x / 3.5) ** 2 + (y / 1.8) ** 2 < 1
-    noise = np.random.default_rng(seed).normal(0, 5, (SIDE, SIDE, DEPTH))
-    stack = lambda a: np.repeat(a[..., None], DEPTH, -1)
-    return (
-        (stack(100.0 + 60 * cord + 12 * gm) + noise).astype(np.float32),
-        stack(2 * cord - gm).astype(np.uint8),
-        stack(cord).astype(np.uint8),
-    )
-
-
-def write(path, values, affine=AFFINE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nib.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm")
-    path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
-    return path
-
-
-def volume(folder, seed=0):
-    "The files of a valid volume: scan, two raters, cord."
-    image, mask, cord = arrays(seed)
-    return {
-        "scan": write(folder / "scan.nii.gz", image),
-        "one": write(folder / "one.nii.gz", mask),
-        "two": write(folder / "two.nii.gz", mask),
-        "cord": write(folder / "cord.nii.gz", cord),
-    }
-
-
-def read(files, labels=(0, 1, 2)):
-    return read_volume(files["scan"], [files["one"], files["two"]], files.get("cord"), labels=labels)
-
-
-@pytest.fixture
-def files(tmp_path):
-    return volume(tmp_path)
-
-
-# Every fault: the file it is in, and what makes it. It gets the path and the arrays of a valid volume.
-FAULTS = {}
-
-
-def fault(where, cord=True, labels=(0, 1, 2)):
-    def register(make):
-        FAULTS[make.__name__] = where, make, cord, labels
-        return make
-
-    return register
-
-
-def patch(path, offset, form, *values):
-    "Change the header, in a stream whose checksum is right."
-    raw = bytearray(gzip.decompress(path.read_bytes()))
-    struct.pack_into("<" + form, raw, offset, *values)
-    path.write_bytes(gzip.compress(raw))
-
-
-@fault("scan")
-def truncated(path):
-    path.write_bytes(path.read_bytes()[:-40])
-
-
-@fault("one")
-def without_checksum(path):
-    path.write_bytes(path.read_bytes()[:-8])
-
-
-@fault("scan")
-def one_bit(path):
-    raw = bytearray(path.read_bytes())
-    raw[len(raw) // 2] ^= 4
-    path.write_bytes(raw)
-
-
-@fault("two")
-def bit_in_checksum(path):
-    raw = bytearray(path.read_bytes())
-    raw[-6] ^= 1
-    path.write_bytes(raw)
-
-
-@fault("scan")
-def rubbish_after_the_end(path):
-    path.write_bytes(path.read_bytes() + b"rubbish")
-
-
-@fault("scan")
-def empty_file(path):
-    path.write_bytes(b"")
-
-
-@fault("one")
-def html(path):
-    path.write_bytes(b"<!DOCTYPE html><html>404</html>" * 20)
-
-
-@fault("one")
-def zipped_html(path):
-    path.write_bytes(gzip.compress(b"<!DOCTYPE html><html>404</html>" * 20))
-
-
-@fault("scan")
-def a_folder(path):
-    path.unlink()
-    path.mkdir()
-
-
-@fault("one")
-def a_folder_as_mask(path):
-    path.unlink()
-    path.mkdir()
-
-
-@fault("scan")
-def a_pipe(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-@fault("two")
-def a_pipe_as_mask(path):
-    path.unlink()
-    os.mkfifo(path)
-
-
-@fault("scan")
-def a_device(path):
-    path.unlink()
-    path.symlink_to("/dev/zero")
-
-
-@fault("two")
-def missing_rater(path):
-    path.unlink()
-
-
-@fault("scan")
-def missing_scan(path):
-    path.unlink()
-
-
-@fault("scan")
-def short_header(path):
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:200]))
-
-
-@fault("scan")
-def header_alone(path):
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes())[:352]))
-
-
-@fault("scan")
-def huge(path):
-    patch(path, 40, "4h", 3, 30000, 30000, 30000)
-
-
-@fault("scan")
-def zero_dimension(path):
-    patch(path, 42, "h", 0)
-
-
-@fault("scan")
-def negative_dimension(path):
-    patch(path, 44, "h", -64)
-
-
-@fault("scan")
-def fewer_slices_than_stored(path):
-    patch(path, 46, "h", DEPTH - 1)
-
-
-@fault("scan")
-def more_slices_than_stored(path):
-    patch(path, 46, "h", DEPTH + 1)
-
-
-@fault("scan")
-def bomb(path):
-    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(10**7)))
-
-
-@fault("scan")
-def unknown_type(path):
-    patch(path, 70, "h", 7777)
-
-
-@fault("scan")
-def complex_type(path):
-    patch(path, 70, "2h", 32, 64)
-
-
-@fault("scan")
-def wrong_bits(path):
-    patch(path, 72, "h", 8)
-
-
-@fault("scan")
-def offset_lies(path):
-    patch(path, 108, "f", np.nan)
-
-
-@fault("scan")
-def bad_magic(path):
-    patch(path, 344, "4s", b"abc")
-
-
-@fault("scan")
-def bad_header_size(path):
-    patch(path, 0, "i", 300)
-
-
-@fault("scan")
-def infinite_scale(path):
-    patch(path, 112, "2f", 1, np.inf)
-
-
-@fault("scan")
-def scale_overflows(path):
-    patch(path, 112, "2f", 3e38, 0)
-
-
-@fault("scan")
-def zero_affine(path):
-    patch(path, 280, "12f", *[0] * 12)
-
-
-@fault("scan")
-def nan_affine(path):
-    patch(path, 280, "f", np.nan)
-
-
-@fault("scan")
-def singular_affine(path):
-    patch(path, 280, "12f", 0.5, 0, 0, 0, 0.5, 0, 0, 0, 0, 0, 5, 0)
-
-
-@fault("scan")
-def pixdim_lies(path):
-    patch(path, 80, "2f", 0.25, 0.25)
-
-
-@fault("scan")
-def sheared(path):
-    patch(path, 284, "f", 0.2)
-
-
-@fault("scan")
-def nan_quaternion(path):
-    patch(path, 252, "2h", 1, 0)
-    patch(path, 256, "3f", np.nan, 0, 0)
-
-
-@fault("scan")
-def oblique(path):
-    c, s = np.cos(0.7), np.sin(0.7)
-    write(path, arrays()[0], np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1]]) @ AFFINE)
-
-
-@fault("scan")
-def sagittal(path):
-    write(path, arrays()[0], AFFINE[[2, 0, 1, 3]])
-
-
-@fault("scan")
-def two_dimensions(path):
-    write(path, arrays()[0][..., 0])
-
-
-@fault("scan")
-def four_dimensions(path):
-    write(path, np.stack([arrays()[0]] * 2, -1))
-
-
-@fault("scan")
-def one_nan(path):
-    a = arrays()[0]
-    a[5, 6, 1] = np.nan
-    write(path, a)
-
-
-@fault("scan")
-def one_inf(path):
-    a = arrays()[0]
-    a[5, 6, 1] = np.inf
-    write(path, a)
-
-
-@fault("scan")
-def beyond_float32(path):
-    a = arrays()[0].astype(float)
-    a[5, 6, 1] = 1e300
-    write(path, a)
-
-
-@fault("scan")
-def constant(path):
-    write(path, np.full_like(arrays()[0], 7))
-
-
-@fault("scan")
-def lowest_integer(path):
-    write(path, np.full(arrays()[0].shape, -32768, np.int16))
-
-
-@fault("scan")
-def blank_slice(path):
-    a = arrays()[0]
-    a[..., 1] = 3
-    write(path, a)
-
-
-@fault("scan")
-def saturated(path):
-    write(path, arrays()[0].clip(None, 155))
-
-
-@fault("scan")
-def mask_as_scan(path):
-    write(path, arrays()[1])
-
-
-@fault("one")
-def scan_as_mask(path):
-    write(path, arrays()[0])
-
-
-@fault("two")
-def other_shape(path):
-    write(path, arrays()[1][:-1])
-
-
-@fault("two")
-def other_depth(path):
-    write(path, arrays()[1][..., :-1])
-
-
-@fault("two")
-def shifted_affine(path):
-    a = AFFINE.copy()
-    a[1, 3] = 50
-    write(path, arrays()[1], a)
-
-
-@fault("two")
-def shifted_by_a_voxel(path):
-    a = AFFINE.copy()
-    a[0, 3] = 0.5
-    write(path, arrays()[1], a)
-
-
-@fault("two")
-def flipped_affine(path):
-    write(path, arrays()[1], AFFINE * [-1, 1, 1, 1])
-
-
-@fault("two")
-def upside_down_affine(path):
-    write(path, arrays()[1], AFFINE * [1, 1, -1, 1])
-
-
-@fault("two")
-def swapped_axes(path):
-    write(path, arrays()[1], AFFINE[[1, 0, 2, 3]])
-
-
-@fault("two")
-def other_voxel_size(path):
-    write(path, arrays()[1], np.diag([0.4, 0.4, 5, 1]))
-
-
-@fault("one")
-def transposed(path):
-    write(path, arrays()[1].swapaxes(0, 1).copy())
-
-
-@fault("one", cord=False)
-def transposed_without_cord(path):
-    write(path, arrays()[1].swapaxes(0, 1).copy())
-
-
-@fault("one")
-def wrong_place(path):
-    write(path, np.roll(arrays()[1], (9, -7), (0, 1)))
-
-
-@fault("one", cord=False)
-def wrong_place_to_the_other_rater(path):
-    write(path, np.roll(arrays()[1], (9, -7), (0, 1)))
-
-
-@fault("one")
-def no_grey_matter(path):
-    write(path, np.where(arrays()[1] == 1, 2, arrays()[1]).astype(np.uint8))
-
-
-@fault("two")
-def empty_mask(path):
-    write(path, np.zeros_like(arrays()[1]))
-
-
-@fault("cord")
-def empty_cord(path):
-    write(path, np.zeros_like(arrays()[1]))
-
-
-@fault("one")
-def label_7(path):
-    a = arrays()[1]
-    a[1, 2, 0] = 7
-    write(path, a)
-
-
-@fault("one")
-def negative_label(path):
-    a = arrays()[1].astype(np.int16)
-    a[1, 2, 0] = -1
-    write(path, a)
-
-
-@fault("one")
-def half_a_label(path):
-    a = arrays()[1].astype(np.float32)
-    a[1, 2, 0] = 0.5
-    write(path, a)
-
-
-@fault("one")
-def nan_label(path):
-    a = arrays()[1].astype(np.float32)
-    a[1, 2, 0] = np.nan
-    write(path, a)
-
-
-@fault("one")
-def scaled_labels(path):
-    patch(path, 112, "2f", 0.5, 0)
-
-
-@fault("one", labels=(0, 1))
-def white_matter_where_none_is_known(path):
-    pass
-
-
-@fault("one")
-def white_matter_called_grey(path):
-    write(path, np.array([0, 2, 1], np.uint8)[arrays()[1]])
-
-
-@fault("one")
-def a_single_voxel(path):
-    a = arrays()[1]
-    b = np.zeros_like(a)
-    b[32, 32, 1] = 1
-    write(path, b)
-
-
-@fault("cord")
-def cord_elsewhere(path):
-    write(path, np.roll(arrays()[2], 16, 0))
-
-
-@fault("cord")
-def missing_cord(path):
-    path.unlink()
-
-
-@fault("cord")
-def cord_of_other_shape(path):
-    write(path, arrays()[2][1:])
-
-
-@fault("cord")
-def cord_with_shifted_affine(path):
-    a = AFFINE.copy()
-    a[2, 3] = 5
-    write(path, arrays()[2], a)
-
-
-@fault("cord")
-def cord_with_label_2(path):
-    write(path, arrays()[2] * 2)
-
-
-@fault("one")
-def mask_of_four_dimensions(path):
-    write(path, np.stack([arrays()[1]] * 2, -1))
-
-
-@fault("one")
-def mask_of_two_dimensions(path):
-    write(path, arrays()[1][..., 0])
-
-
-@fault("scan")
-def nifti_2(path):
-    path.write_bytes(gzip.compress(nib.Nifti2Image(arrays()[0], AFFINE).to_bytes()))
-
-
-@fault("scan")
-def in_metres(path):
-    write(path, arrays()[0], AFFINE @ np.diag([0.001, 0.001, 0.001, 1]))
-
-
-@fault("scan")
-def in_microns(path):
-    write(path, arrays()[0], AFFINE @ np.diag([1000, 1000, 1000, 1]))
-
-
-@fault("scan")
-def two_streams(path):
-    path.write_bytes(path.read_bytes() * 2)
-
-
-@pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("name", FAULTS)
-def test_fault_is_refused(name, files):
-    where, make, cord, labels = FAULTS[name]
-    if not cord:
-        del files["cord"]
-    if labels == (0, 1, 2):
-        read(files)
-    make(files[where])
-    with pytest.raises(DataError) as e:
-        read(files, labels)
-    line = str(e.value)
-    assert "\n" not in line
-    assert ("one.nii.gz" if name == "cord_elsewhere" else files[where].name) in line
-
-
-def test_enough_faults():
-    assert len(FAULTS) >= 25
-
-
-def test_a_lone_mask_at_the_edge_is_refused(tmp_path):
-    image, mask, _ = arrays()
-    gm = np.roll(mask == 1, 24, 1).astype(np.uint8)
-    with pytest.raises(DataError, match="edge of the image"):
-        read_volume(write(tmp_path / "i.nii.gz", image), [write(tmp_path / "m.nii.gz", gm)])
-    with pytest.raises(DataError, match="no mask"):
-        read_volume(tmp_path / "i.nii.gz", [])
-
-
-def loads_wrong(path, load, same, flips=300, cuts=100):
-    "Flips one bit, or cuts the end off, at random places of a stream; which of them load, other than right."
-    raw, truth, rng, wrong = path.read_bytes(), load(), np.random.default_rng(0), []
-    plain = gzip.decompress(raw)
-    for bit in rng.choice(8 * len(raw), flips, replace=False):
-        bad = bytearray(raw)
-        bad[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(bad)
-        try:
-            v = load()
-        except DataError:
-            continue
-        if not same(v, truth) or gzip.decompress(bad) != plain:
-            wrong.append(bit)
-    for n in rng.integers(0, len(raw), cuts):
-        path.write_bytes(raw[:n])
-        try:
-            load()
-            wrong.append(-n)
-        except DataError:
-            pass
-    return wrong
-
-
-@pytest.mark.parametrize("where", ["scan", "one"])
-def test_flips_and_truncations_never_load_wrong(where, files):
-    assert not loads_wrong(
-        files[where],
-        lambda: read(files),
-        lambda a, b: np.array_equal(a.image, b.image) and np.array_equal(a.masks, b.masks),
-    )
-
-
-def test_every_bit_of_the_gzip_header(files):
-    truth, raw = read(files), files["one"].read_bytes()
-    for bit in range(80):
-        bad = bytearray(raw)
-        bad[bit // 8] ^= 1 << bit % 8
-        files["one"].write_bytes(bad)
-        try:
-            assert np.array_equal(read(files).masks, truth.masks)
-        except DataError:
-            pass
-
-
-def test_a_huge_header_takes_no_memory(files):
-    import tracemalloc
-
-    huge(files["scan"])
-    tracemalloc.start()
-    with pytest.raises(DataError):
-        read(files)
-    assert tracemalloc.get_traced_memory()[1] < 2**23
-    tracemalloc.stop()
-
-
-@pytest.mark.parametrize("axes", ["LPS", "RAI", "SAR", "PSL", "ARS"])
-def test_stored_orientation_does_not_matter(axes, files, tmp_path):
-    truth = read(files)
-    turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
-    turned = {k: tmp_path / "turned" / p.name for k, p in files.items()}
-    for k, p in files.items():
-        image = nib.load(p).as_reoriented(turn)
-        write(turned[k], np.asarray(image.dataobj), image.affine)
-    v = read(turned)
-    assert "".join(nib.aff2axcodes(nib.load(turned["scan"]).affine)) == axes
-    assert (
-        np.array_equal(v.image, truth.image)
-        and np.array_equal(v.masks, truth.masks)
-        and np.array_equal(v.cord, truth.cord)
-    )
-    assert v.spacing_mm == truth.spacing_mm and v.slice_mm == truth.slice_mm and v.content == truth.content
-
-
-def test_plain_and_scaled_files_read_alike(files, tmp_path):
-    truth = read(files)
-    (tmp_path / "scan.nii").write_bytes(gzip.decompress(files["scan"].read_bytes()))
-    assert np.array_equal(read(files | {"scan": tmp_path / "scan.nii"}).image, truth.image)
-    image = nib.Nifti1Image(np.round(truth.image * 10).astype(">i2"), AFFINE, nib.Nifti1Header(endianness=">"))
-    image.header.set_slope_inter(0.1, 0)
-    (tmp_path / "big.nii").write_bytes(image.to_bytes())
-    assert np.allclose(read(files | {"scan": tmp_path / "big.nii"}).image, truth.image, atol=0.06)
-
-
-def test_volume_is_what_was_written(files):
-    v, (image, mask, cord) = read(files), arrays()
-    assert v.image.dtype == np.float32 and np.array_equal(v.image, image)
-    assert (
-        v.masks.dtype == bool
-        and np.array_equal(v.masks, np.stack([mask == 1] * 2))
-        and np.array_equal(v.cord, cord > 0)
-    )
-    assert v.spacing_mm == MM[:2] and v.slice_mm == MM[2] and v.name == "scan.nii.gz" and not v.notes
-    assert read_volume(str(files["scan"]), [str(files["one"])]).masks.shape == (1, SIDE, SIDE, DEPTH)
-
-
-# Whole data sets ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def challenge(tmp_path_factory):
-    "A tiny challenge in the SCGM layout."
-    folder = tmp_path_factory.mktemp("scgm")
-    for i, name in enumerate(f"site{s}-sc{n:02}" for s in range(1, 5) for n in range(1, 11)):
-        image, mask, _ = arrays(seed=i)
-        mask = mask.copy()
-        mask[..., 0] = np.where(mask[..., 0] == 1, 2, mask[..., 0])
-        write(folder / f"{name}-image.nii.gz", image)
-        for r in range(1, 5):
-            write(folder / f"{name}-mask-r{r}.nii.gz", mask)
-    return folder
-
-
-@pytest.fixture
-def copy(challenge, tmp_path):
-    "The same challenge, to be spoilt."
-    folder = tmp_path / "raw"
-    folder.mkdir()
-    for p in challenge.iterdir():
-        os.link(p, folder / p.name)
-    return folder
-
-
-def spoil(path, raw):
-    path.unlink()
-    path.write_bytes(raw)
 
 
 def test_scgm_layout(challenge, tmp_path, capsys):
@@ -777,7 +96,10 @@ def test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not(off_mm, t
         write(raw / f"{name}-image.nii.gz", image)
         for r in range(1, 5):
             write(raw / f"{name}-mask-r{r}.nii.gz", mask)
-    middle = lambda s: (np.argwhere(s.consensus.numpy().any(0)).mean(0) - 39.5).round(6).tolist()
+
+    def middle(s):
+        return (np.argwhere(s.consensus.numpy().any(0)).mean(0) - 39.5).round(6).tolist()
+
     assert middle(prepare("phantom", raw, tmp_path / "phantom", 0.5, 80)) == [0, 0]
     if max(map(abs, off_mm)) < 18:
         assert middle(prepare("scgm", raw, tmp_path / "scgm", 0.5, 80)) == [-2 * off_mm[1], 2 * off_mm[0]]
@@ -890,9 +212,10 @@ def test_check_lists_all_problems(copy, capsys):
 
 
 def test_check_from_the_command_line(challenge):
-    run = lambda *a: subprocess.run(
-        [sys.executable, "-m", "ada_repro.data", "check", *map(str, a)], capture_output=True, text=True, cwd=ROOT
-    )
+    def run(*words):
+        command = [sys.executable, "-m", "ada_repro.data.datasets", "check", *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+
     good = run(challenge)
     assert good.returncode == 0 and "site1" in good.stdout and "Traceback" not in good.stderr
     bad = run(challenge, "--dataset", "scmg")
@@ -943,7 +266,7 @@ def test_a_name_is_no_path(name, challenge, tmp_path):
         lambda: data.check_dataset(name, raw.parent / name),
         lambda: prepare(name, raw.parent / name, tmp_path / "data" / "slices", 0.5, 40),
     ):
-        with pytest.raises(DataError, match="is not known. Known are scgm, phantom, gm_challenge") as e:
+        with pytest.raises(DataError, match="is not known. Known are scgm, phantom, gm_challenge, bids") as e:
             run()
         assert "\n" not in str(e.value)
     assert [p.name for p in (tmp_path / "data").iterdir()] == ["raw"]
@@ -981,37 +304,72 @@ def test_a_person_on_both_sides(challenge, tmp_path):
         load_slices(tmp_path / "s")
 
 
-def test_broken_slices_are_refused(challenge, tmp_path):
-    with pytest.raises(DataError, match="prepare"):
-        load_slices(tmp_path / "none")
-    for name, spoiler in {
-        "images.npy": lambda p: p.write_bytes(p.read_bytes()[:-9]),
-        "slices.csv": lambda p: p.write_text("a,b\n1,2\n"),
-        "targets.npy": lambda p: np.save(p, np.array([{}], dtype=object)),
-        "report.json": None,
-    }.items():
-        prepare("scgm", challenge, tmp_path / "s", 0.5, 40)
-        if not spoiler:
-            continue
-        spoiler(tmp_path / "s" / name)
-        with pytest.raises(DataError, match="slices"):
-            load_slices(tmp_path / "s")
+def test_minority_slices_are_dropped(tmp_path):
+    image, mask, _ = arrays()
+    mine = mask.copy()
+    mine[..., 0] = 2 * (mask[..., 0] > 0)
+
+    def pair(folder):
+        return [
+            Subject(
+                "s",
+                "a",
+                "a",
+                "train",
+                write(folder / "a.nii.gz", image),
+                [write(folder / "r1.nii.gz", mask), write(folder / "r2.nii.gz", mine)],
+            )
+        ]
+
+    (tmp_path / "raw").mkdir()
+    pair(tmp_path / "raw")
+    data.dataset_layout(pair)
+    try:
+        s = prepare("pair", tmp_path / "raw", tmp_path / "s", 0.5, 40)
+    finally:
+        del DATASETS["pair"]
+    assert list(s.table.slice) == [1, 2]
+    assert json.loads((tmp_path / "s" / "report.json").read_text())["inventory"][0]["dropped"] == {
+        "GM of a minority": 1
+    }
 
 
-# The open data's layout, without the open data --------------------------------------------------------------------------
+# The open data's layout, without the open data
+
+
+OPEN_SESSIONS = {
+    "9418": "UCL",
+    "9584": "NWU",
+    "9604": "Philips",
+    "9709Ses1": "Milan",
+    "9709Ses2": "Milan",
+    "10062Ses1": "CEITEC",
+    "10062Ses2": "CEITEC",
+}
+
+
+def write_session(folder, name, seed, labels="derivatives/labels", gm="gmseg-manual", run="_run-1", cord=True):
+    "One scan with its masks."
+    (image, mask, around), stem = arrays(seed=seed), f"sub-{name}/anat/sub-{name}{run}_T2starw"
+    write(folder / f"{stem}.nii.gz", image)
+    write(folder / labels / f"{stem}_{gm}.nii.gz", (mask == 1).astype(np.uint8))
+    if name == "9604":
+        around[..., 2] = 0
+    if cord:
+        write(folder / labels / f"{stem}_seg-manual.nii.gz", around)
 
 
 @pytest.fixture
 def bids(tmp_path):
-    "Seven tiny sessions; one slice of 9604 has no cord mask."
+    "Seven tiny sessions; one slice of 9604 has no cord mask, and its site is the name of a manufacturer."
     folder = tmp_path / "raw"
     for i, name in enumerate(OPEN_SESSIONS):
-        (image, mask, cord), stem = arrays(seed=i), f"sub-{name}/anat/sub-{name}_run-1_T2starw"
-        if name == "9604":
-            cord[..., 2] = 0
-        write(folder / f"{stem}.nii.gz", image)
-        write(folder / "derivatives" / "labels" / f"{stem}_gmseg-manual.nii.gz", (mask == 1).astype(np.uint8))
-        write(folder / "derivatives" / "labels" / f"{stem}_seg-manual.nii.gz", cord)
+        write_session(folder, name, i)
+    rows = [f"sub-{name}\tM\tn/a\t{site}\t3" for name, site in OPEN_SESSIONS.items()]
+    head = "participant_id\tsex\tage\tSite\tField Strength [T]"
+    (folder / "participants.tsv").write_text("\n".join([head, *rows, "sub-9605\tM\t37\tMount Sinai\t7"]))
+    sidecar = folder / "sub-9604" / "anat" / "sub-9604_run-1_T2starw.json"
+    sidecar.write_text(json.dumps({"Manufacturer": "Philips", "InstitutionName": "CHUM"}))
     return folder
 
 
@@ -1034,18 +392,10 @@ def test_bids_layout(bids, tmp_path, capsys):
     "where, make",
     [
         ("10062Ses2_run-1_T2starw_seg-manual", lambda folder, p: p.unlink()),
-        ("9584_run-1_T2starw_gmseg-manual", lambda folder, p: p.unlink()),
         ("9584_run-1_T2starw_gmseg-manual", lambda folder, p: write(p, arrays()[1])),
         (
             "9709Ses2_run-1_T2starw",
             lambda folder, p: spoil(p, next(folder.rglob("sub-9709Ses1_run-1_T2starw.nii.gz")).read_bytes()),
-        ),
-        (
-            "9418_run-1_T2starw",
-            lambda folder, p: [
-                shutil.rmtree(folder / "sub-9418"),
-                shutil.rmtree(folder / "derivatives" / "labels" / "sub-9418"),
-            ],
         ),
     ],
 )
@@ -1058,7 +408,229 @@ def test_bids_faults(where, make, bids, tmp_path):
     assert not (tmp_path / "slices").exists()
 
 
-# What DVC notices ------------------------------------------------------------------------------------------------------
+def test_the_open_data_come_from_their_files(bids, tmp_path, capsys):
+    table = prepare("gm_challenge", bids, tmp_path / "before", 0.5, 40).table
+    assert list(table.subject.unique()) == [f"sub-{name}" for name in OPEN_SESSIONS]
+    assert list(table.drop_duplicates("subject").site) == [*["UCL", "NWU", "CHUM"], *["Milan"] * 2, *["CEITEC"] * 2]
+    write_session(bids, "9605", 20)
+    for i in (1, 2, 3):
+        write_session(bids, f"9611Ses{i}", 20 + i)
+    write(bids / "sub-9669" / "anat" / "sub-9669_run-1_T2starw.nii.gz", arrays(30)[0])
+    next(bids.rglob("sub-9611Ses3_run-1_T2starw_gmseg-manual.nii.gz")).unlink()
+    capsys.readouterr()
+    more = prepare("gm_challenge", bids, tmp_path / "after", 0.5, 40)
+    assert "left out, without a mask: 2 (sub-9611Ses3, sub-9669)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "after" / "report.json").read_text())["left_out"] == ["sub-9611Ses3", "sub-9669"]
+    people = more.table.drop_duplicates("subject").set_index("subject")
+    assert people.person["sub-9611Ses1"] == people.person["sub-9611Ses2"] == "9611"
+    assert people.site["sub-9605"] == "Mount Sinai" and people.site["sub-9611Ses1"] == "unknown"
+    assert set(more.subset("val").table.person) == {"9418", "9604"}
+    assert more.table[more.table.subject.isin(table.subject)].reset_index(drop=True).equals(table)
+    assert "left_out" not in json.loads((tmp_path / "before" / "report.json").read_text())
+
+
+def test_rescans_lie_beside_their_slices(bids, tmp_path, capsys):
+    plain = prepare("gm_challenge", bids, tmp_path / "plain", 0.5, 40)
+    with pytest.raises(DataError, match="holds no rescans"):
+        load_rescans(tmp_path / "plain")
+    for name in ("9418", "9584"):
+        first = next(bids.glob(f"sub-{name}/anat/*_run-1_T2starw.nii.gz"))
+        again = 2 * np.asarray(nib.load(first).dataobj) + 3
+        write(first.with_name(first.name.replace("run-1", "run-2")), again)
+    write(bids / "sub-9604" / "anat" / "sub-9604_run-2_T2starw.nii.gz", arrays(40)[0][1:])
+    s = prepare("gm_challenge", bids, tmp_path / "slices", 0.5, 40)
+    assert "sub-9604_run-2_T2starw.nii.gz: does not lie on the grid" in capsys.readouterr().out
+    rescans = load_rescans(tmp_path / "slices")
+    twice = s.table.subject.isin(["sub-9418", "sub-9584"]).to_numpy()
+    assert np.allclose(rescans[twice], s.images[twice], atol=1e-4) and rescans[~twice].isnan().all()
+    for name in ("images.npy", "targets.npy", "slices.csv", "report.json"):
+        assert (tmp_path / "slices" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert len(plain) == len(rescans)
+
+
+# A data set of one's own
+
+
+@pytest.fixture
+def own(tmp_path):
+    "Five people, one of them in two sessions, with a lesion mask beside the scan and no cord."
+    folder = tmp_path / "own"
+    for i, person in enumerate(["001", "002", "10", "null", "NA"]):
+        for session in ("_ses-1", "_ses-2") if person == "001" else ("",):
+            image, mask, _ = arrays(seed=10 * i + len(session) + ord(session[-1:] or "0"), shift=(3, -2))
+            at = folder / f"sub-{person}" / session[1:] / "anat"
+            write(at / f"sub-{person}{session}_T2w.nii.gz", image)
+            write(at / f"sub-{person}{session}_T2w_lesion.nii.gz", (mask == 1).astype(np.uint8))
+    (folder / "participants.tsv").write_text("participant_id\tsite\nsub-001\t001\nsub-002\tNA\nsub-10\t1e5\n")
+    return folder
+
+
+LESION = {"image_suffix": "T2w", "label_suffix": "lesion"}
+
+
+def test_bids_of_ones_own(own, tmp_path, capsys):
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    assert len(s) == 6 * DEPTH and s.table.person.nunique() == 5 and s.subset("val").table.person.nunique() == 1
+    assert set(s.table.subject) == {"sub-001_ses-1", "sub-001_ses-2", "sub-002", "sub-10", "sub-null", "sub-NA"}
+    assert set(s.table.site) == {"001", "NA", "1e5", "unknown"} and set(s.table.person) == {
+        "001",
+        "002",
+        "10",
+        "null",
+        "NA",
+    }
+    middle = np.argwhere(s.consensus[0].numpy()).mean(0)
+    assert np.abs(middle - 19.5).max() < 1
+    report = json.loads((tmp_path / "slices" / "report.json").read_text())
+    assert report["bids"]["label_suffix"] == "lesion" and report["inventory"][0]["contrast"] > 1.05
+    assert "contrast, label to its rim: sub-001_ses-1 1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("share, count", [(0, 0), (0.01, 1), (0.4, 2), (0.6, 3), (0.99, 4), (1, 5)])
+def test_a_share_of_the_people_validates(share, count, own):
+    subjects = list_subjects("bids", own, how=Bids(**LESION, val_share=share))
+    assert len({s.person for s in subjects if s.split == "val"}) == count
+    assert subjects == list_subjects("bids", own, how=Bids(**LESION, val_share=share))
+
+
+def test_a_site_of_ones_own_is_held_out(own, tmp_path):
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, held_out="NA", **LESION)
+    assert set(s.subset("val").table.subject) == {"sub-002"}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "derivatives/sub-002/anat/sub-002_T2w_lesion.nii.gz",
+        "derivatives/labels/sub-002/anat/sub-002_T2w_lesion.nii",
+        "derivatives/rater one/sub-002/anat/sub-002_lesion.nii.gz",
+        "sub-002/sub-002_T2w_lesion.nii.gz",
+    ],
+)
+def test_masks_lie_in_many_places(place, own):
+    mask = own / "sub-002" / "anat" / "sub-002_T2w_lesion.nii.gz"
+    (own / place).parent.mkdir(parents=True, exist_ok=True)
+    raw = mask.read_bytes()
+    mask.unlink()
+    assert list_left_out("bids", own, Bids(**LESION)) == ["sub-002"]
+    (own / place).write_bytes(raw)
+    assert list_left_out("bids", own, Bids(**LESION)) == [] == check("bids", own, how=Bids(**LESION))
+    mask.write_bytes(raw)
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "sub-002" in problem and "several masks" in problem
+
+
+def test_words_that_do_not_fit_a_folder(own):
+    (problem,) = check("bids", own)
+    assert "no scans sub-*_T2starw.nii.gz" in problem and "there are T2w, lesion" in problem
+    (problem,) = check("bids", own, how=Bids("T2w", "gm"))
+    assert "no mask *_gm" in problem and "there are T2w, lesion" in problem
+    (problem,) = {p.split(": ")[1] for p in check("bids", own, how=Bids("T2w", "lesion", "seg"))}
+    assert problem.startswith("is missing")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"val_share": 1.5},
+        {"val_share": "half"},
+        {"contrast": "bright"},
+        {"area_mm2": [5]},
+        {"area_mm2": [9, 3]},
+        {"area_mm2": ["a", "b"]},
+        {"outside_cord": -1},
+        {"off_centre": 0.7},
+        {"image_suffix": "../T2w"},
+        {"label_suffix": ""},
+    ],
+)
+def test_options_that_cannot_be(wrong, own, tmp_path):
+    with pytest.raises(ValueError, match=next(iter(wrong))) as e:
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, **(LESION | wrong))
+    assert "\n" not in str(e.value) and not (tmp_path / "slices").exists()
+
+
+def test_a_lesion_has_limits_of_its_own(own, tmp_path):
+    mask = own / "sub-10" / "anat" / "sub-10_T2w_lesion.nii.gz"
+    write(mask, (arrays(shift=(3, -2))[1] > 0).astype(np.uint8))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "mm2 as lesion in a slice, not 2 to 50" in problem
+    assert check("bids", own, how=Bids(**LESION, area_mm2=("none",))) == []
+    assert check("bids", own, how=Bids(**LESION, area_mm2=(60, 120))) != []
+    write(mask, np.zeros((SIDE, SIDE, DEPTH), np.uint8))
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION, area_mm2=["none"], contrast="any")
+    assert "sub-10" not in set(s.table.subject) and len(s) == 5 * DEPTH
+
+
+def test_only_what_is_read_is_judged(own, tmp_path):
+    before = list_subjects("bids", own, how=Bids(**LESION))
+    os.mkfifo(own / "sub-002" / "anat" / "pipe")
+    (own / ".git" / "annex").mkdir(parents=True)
+    (own / ".git" / "annex" / "object").symlink_to("nowhere")
+    (own / "sub-002" / "anat" / "sub-002_T1w.nii.gz").symlink_to("../../.git/annex/nowhere")
+    (own / "sub-002" / "anat" / "loop").symlink_to("..")
+    (own / "sub-002" / ".cache").mkdir()
+    (own / "sub-002" / ".cache" / "sub-002_T2w.nii.gz").write_bytes(b"half")
+    (own / "sub-3.txt").touch()
+    (own / os.fsdecode(b"sub-002/anat/\xff.nii.gz")).touch()
+    assert list_subjects("bids", own, how=Bids(**LESION)) == before
+    assert check("bids", own, how=Bids(**LESION)) == []
+    mask = own / "sub-002" / "anat" / "sub-002_T2w_lesion.nii.gz"
+    mask.unlink()
+    mask.symlink_to("../../.git/annex/nowhere")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "is a link to a file that is not here. Fetch that file" in problem
+
+
+def test_a_name_that_is_not_utf8_is_one_line(own):
+    folder = own / os.fsdecode(b"sub-\xff\xfe")
+    write(folder / os.fsdecode(b"sub-\xff\xfe_T2w.nii.gz"), arrays()[0])
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "not UTF-8" in problem and problem.encode() and "\n" not in problem
+
+
+def test_one_person_cannot_do_both(own):
+    for person in ("002", "10", "null", "NA"):
+        shutil.rmtree(own / f"sub-{person}")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "one person" in problem
+    assert {s.split for s in list_subjects("bids", own, how=Bids(**LESION, val_share=1))} == {"val"}
+
+
+def test_participants_that_cannot_be_read(own):
+    (own / "participants.tsv").write_bytes(b"participant_id\tsite\nsub-001\tZ\xfcrich\n")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "participants.tsv: cannot be read" in problem
+    (own / "participants.tsv").write_text("\ufeffparticipant_id\tSITE\nsub-001\tZürich\n", encoding="utf-8")
+    assert list_subjects("bids", own, how=Bids(**LESION))[0].site == "Zürich"
+    (own / "participants.tsv").write_text("sub-001\n")
+    assert list_subjects("bids", own, how=Bids(**LESION))[0].site == "unknown"
+
+
+def test_bids_by_hand(own, capsys):
+    words = ["check", str(own), "--dataset", "bids", "--image_suffix", "T2w", "--label_suffix", "lesion"]
+    assert main(words) == 0 and "sub-001_ses-1 1.0" in capsys.readouterr().out
+    assert main([*words, "--area_mm2", "60", "100"]) == 1
+    assert main([*words, "--area_mm2", "none", "--val_share", "0.5"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--val_share", "2"]) == 1 and "val_share" in capsys.readouterr().out
+
+
+def test_the_grid_may_be_trusted(own, tmp_path):
+    mask = own / "sub-10" / "anat" / "sub-10_T2w_lesion.nii.gz"
+    raw = bytearray(gzip.decompress(mask.read_bytes()))
+    raw[252:256] = bytes(4)
+    mask.write_bytes(gzip.compress(raw))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "states neither qform nor sform" in problem
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, orientation="grid", **LESION)
+    report = json.loads((tmp_path / "slices" / "report.json").read_text())
+    assert report["orientation"] == "grid" and "states no orientation" in report["inventory"][3]["notes"][0]
+    with pytest.raises(ValueError, match="orientation must be one of"):
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, orientation="any", **LESION)
+
+
+# What DVC notices
 
 
 @pytest.fixture
@@ -1113,72 +685,7 @@ def test_a_changed_raw_file_is_noticed(checkout):
     ]
 
 
-# Resampling, by hand ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("spacing_mm", [0.25, 0.4, 0.5, 0.7, 1.0])
-def test_area_in_mm2_is_kept(spacing_mm, challenge, tmp_path):
-    s = prepare("scgm", challenge, tmp_path / "s", spacing_mm, int(32 / spacing_mm))
-    before = (arrays()[1][..., 1] == 1).sum() * 0.25
-    after = s.targets.sum((2, 3)).numpy() * spacing_mm**2
-    assert abs(after / before - 1).max() < 0.05
-
-
-def test_same_grid_changes_nothing_and_the_front_is_up(challenge, tmp_path):
-    s = prepare("scgm", challenge, tmp_path / "s", 0.5, SIDE)
-    image, mask, _ = arrays(seed=0)
-    a = np.rot90(image[..., 1])
-    assert np.allclose(s.images[0, 0], (a - a.mean()) / a.std(), atol=1e-4)
-    assert np.array_equal(s.targets[0, 0], np.rot90(mask[..., 1] == 1))
-
-
-def test_beyond_the_scan_is_the_mean(challenge, tmp_path):
-    s = prepare("scgm", challenge, tmp_path / "s", 0.5, SIDE + 20)
-    assert (
-        (s.images[:, :, :10] == 0).all()
-        and (s.images[:, :, :, -10:] == 0).all()
-        and (s.images[:, :, 10:-10, 10:-10] != 0).all()
-    )
-
-
-def test_a_line_stays_a_line():
-    m = data.sampling_matrix(40, 19.5, 0.5, 0.2, 60)
-    assert np.allclose(m @ (np.arange(40) * 0.5), 19.5 * 0.5 + (np.arange(60) - 29.5) * 0.2, atol=1e-5)
-    stripes = np.arange(40) % 2.0
-    assert np.abs(data.sampling_matrix(40, 19.5, 0.5, 2.0, 8) @ stripes - 0.5).max() < 0.01
-
-
-def test_minority_slices_are_dropped(tmp_path):
-    image, mask, _ = arrays()
-    mine = mask.copy()
-    mine[..., 0] = 2 * (mask[..., 0] > 0)
-
-    def pair(folder):
-        return [
-            Subject(
-                "s",
-                "a",
-                "a",
-                "train",
-                write(folder / "a.nii.gz", image),
-                [write(folder / "r1.nii.gz", mask), write(folder / "r2.nii.gz", mine)],
-            )
-        ]
-
-    (tmp_path / "raw").mkdir()
-    pair(tmp_path / "raw")
-    data.dataset_layout(pair)
-    try:
-        s = prepare("pair", tmp_path / "raw", tmp_path / "s", 0.5, 40)
-    finally:
-        del DATASETS["pair"]
-    assert list(s.table.slice) == [1, 2]
-    assert json.loads((tmp_path / "s" / "report.json").read_text())["inventory"][0]["dropped"] == {
-        "GM of a minority": 1
-    }
-
-
-# The open data ---------------------------------------------------------------------------------------------------------
+# The open data
 
 
 @needs_real
@@ -1210,32 +717,7 @@ def test_open_data_prepared(tmp_path):
     assert np.abs(centre).max() < 14
 
 
-@needs_real
-def test_every_transposed_or_shifted_open_mask_is_refused(tmp_path):
-    for image in sorted(REAL.glob("sub-*/anat/*_T2starw.nii.gz")):
-        mask = next(
-            (REAL / "derivatives" / "labels").glob(f"*/anat/{image.name.replace('.nii.gz', '_gmseg-manual.nii.gz')}")
-        )
-        m = nib.load(mask)
-        values, n = np.asarray(m.dataobj), min(m.shape[:2])
-        square = np.zeros_like(values)
-        square[:n, :n] = values[:n, :n].swapaxes(0, 1)
-        for name, bad in {"transposed.nii.gz": square, "rolled.nii.gz": np.roll(values, 120, 0)}.items():
-            with pytest.raises(DataError, match=name):
-                read_volume(image, [write(tmp_path / name, bad, m.affine)])
-
-
-@needs_real
-def test_flips_and_truncations_of_a_real_scan_never_load_wrong(tmp_path):
-    path = shutil.copy(REAL / "sub-9709Ses2" / "anat" / "sub-9709Ses2_run-1_T2starw.nii.gz", tmp_path)
-    assert not loads_wrong(
-        Path(path),
-        lambda: read_nifti(path),
-        lambda a, b: np.array_equal(a.values, b.values) and np.array_equal(a.affine, b.affine),
-    )
-
-
-# The realism benchmark -------------------------------------------------------------------------------------------------
+# The realism benchmark
 
 
 @pytest.fixture
