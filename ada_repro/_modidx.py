@@ -956,7 +956,11 @@ d = {
                 "ada_repro/train/augment.py",
             ),
             "ada_repro.train.augment.augment": ("3_train/augment.html#augment", "ada_repro/train/augment.py"),
+            "ada_repro.train.augment.check_batch": ("3_train/augment.html#check_batch", "ada_repro/train/augment.py"),
+            "ada_repro.train.augment.check_ranges": ("3_train/augment.html#check_ranges", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.draw": ("3_train/augment.html#draw", "ada_repro/train/augment.py"),
+            "ada_repro.train.augment.is_still": ("3_train/augment.html#is_still", "ada_repro/train/augment.py"),
+            "ada_repro.train.augment.source_grid": ("3_train/augment.html#source_grid", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.spread_matrix": (
                 "3_train/augment.html#spread_matrix",
                 "ada_repro/train/augment.py",
@@ -994,17 +998,40 @@ d = {
                 "3_train/training.html#state.tensors",
                 "ada_repro/train/training.py",
             ),
+            "ada_repro.train.training.are_augmented": (
+                "3_train/training.html#are_augmented",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.batch_of": ("3_train/training.html#batch_of", "ada_repro/train/training.py"),
+            "ada_repro.train.training.check_choices": (
+                "3_train/training.html#check_choices",
+                "ada_repro/train/training.py",
+            ),
+            "ada_repro.train.training.check_losses": (
+                "3_train/training.html#check_losses",
+                "ada_repro/train/training.py",
+            ),
+            "ada_repro.train.training.check_schedule": (
+                "3_train/training.html#check_schedule",
+                "ada_repro/train/training.py",
+            ),
+            "ada_repro.train.training.check_slices": (
+                "3_train/training.html#check_slices",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.cpu_weights": (
                 "3_train/training.html#cpu_weights",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.dice_loss": ("3_train/training.html#dice_loss", "ada_repro/train/training.py"),
+            "ada_repro.train.training.draws_of": ("3_train/training.html#draws_of", "ada_repro/train/training.py"),
             "ada_repro.train.training.fast_bf16": ("3_train/training.html#fast_bf16", "ada_repro/train/training.py"),
+            "ada_repro.train.training.fill_holes": ("3_train/training.html#fill_holes", "ada_repro/train/training.py"),
             "ada_repro.train.training.mean_dice": ("3_train/training.html#mean_dice", "ada_repro/train/training.py"),
             "ada_repro.train.training.new_state": ("3_train/training.html#new_state", "ada_repro/train/training.py"),
             "ada_repro.train.training.predict": ("3_train/training.html#predict", "ada_repro/train/training.py"),
             "ada_repro.train.training.slice_dice": ("3_train/training.html#slice_dice", "ada_repro/train/training.py"),
+            "ada_repro.train.training.step": ("3_train/training.html#step", "ada_repro/train/training.py"),
             "ada_repro.train.training.train": ("3_train/training.html#train", "ada_repro/train/training.py"),
             "ada_repro.train.training.train_epoch": (
                 "3_train/training.html#train_epoch",

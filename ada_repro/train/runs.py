@@ -345,6 +345,7 @@ def card_entry(
     }
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #w03b
 CARD_PAGE = """# Trained weights
 
 One small network for each arm, read with `ada_repro.train.runs.load_weights`, for example `load_weights("gradcam")`.
@@ -424,6 +425,7 @@ def read_card(
         raise DataError(path, "is not a card that can be read", remedy) from None
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #w06b
 def load_weights(
     arm: str = "baseline",  # A name on the card
     folder: Path = WEIGHTS,  # Written by `write_weights`
