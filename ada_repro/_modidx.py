@@ -1038,6 +1038,7 @@ d = {
                 "3_train/training.html#check_slices",
                 "ada_repro/train/training.py",
             ),
+            "ada_repro.train.training.choices_of": ("3_train/training.html#choices_of", "ada_repro/train/training.py"),
             "ada_repro.train.training.cpu_weights": (
                 "3_train/training.html#cpu_weights",
                 "ada_repro/train/training.py",

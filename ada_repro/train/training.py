@@ -6,6 +6,7 @@
 __all__ = [
     "FILLS",
     "AUGMENT_COPIES",
+    "CHOICES",
     "OPTIONS",
     "dice_loss",
     "State",
@@ -22,6 +23,7 @@ __all__ = [
     "mean_dice",
     "cpu_weights",
     "validate",
+    "choices_of",
     "draws_of",
     "check_slices",
     "check_choices",
@@ -283,8 +285,18 @@ def validate(
 
 
 # %% ../../nbs/3_train/02_training.ipynb #t06
+CHOICES = {"again": {}, "forbid": {"protect": "forbid"}, "bare": {"protect": "none"}}
+
+
+def choices_of(
+    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
+) -> dict:  # Arguments of `train`; empty where the name alone changes none
+    "What the name of a variant changes of what `train` is told."
+    return CHOICES.get(arm.partition(".")[2], {})
+
+
 def draws_of(
-    arm: str,  # A method or a control; `<arm>.again` for the same with other random numbers
+    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
     seed: int,  # Of the run
 ):  # Names the draws of the arm, see `core.name_seed`
     "What the random numbers of an arm are named by: its seed, so that all arms of a seed draw the same."

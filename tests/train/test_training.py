@@ -15,6 +15,7 @@ from ada_repro.train.runs import load_state, save_state
 from ada_repro.train.training import (
     FILLS,
     batch_of,
+    choices_of,
     dice_loss,
     draws_of,
     mean_dice,
@@ -250,6 +251,16 @@ def test_again_parts_from_none_by_its_draws_alone(data):
 def test_another_seed_is_no_repetition():
     assert draws_of("none", 3) == 3 and draws_of("gradcam.forbid", 3) == 3
     assert len({draws_of(arm, seed) for arm in ("none", "none.again") for seed in (0, 1)}) == 4
+
+
+def test_a_variant_is_its_arm_told_otherwise(data):
+    how = HOW | {"cycles": 1}
+    for variant, protect in [("vanilla.forbid", "forbid"), ("vanilla.bare", "none"), ("vanilla.noise", "keep")]:
+        named, told = new_state(**MODEL), new_state(**MODEL)
+        list(train(named, *data, arm=variant, **how, **choices_of(variant)))
+        list(train(told, *data, arm="vanilla", **how, protect=protect))
+        assert same(named, told)
+    assert choices_of("gradcam") == choices_of("none.again") == {}
 
 
 @pytest.mark.parametrize(
