@@ -6,19 +6,25 @@
 __all__ = [
     "SITES",
     "Site",
+    "draw_rater",
     "draw_subject",
     "draw_field",
     "axis_mm",
     "cord_mm",
+    "acquired_axes",
+    "weigh_lines",
     "acquire",
     "label",
     "write_nifti",
+    "scan_subject",
+    "levels_text",
     "write_subject",
     "write_phantom",
     "phantom_slices",
 ]
 
 # %% ../../nbs/1_data/05_phantom.ipynb #c02n
+import itertools
 import math
 import zlib
 from pathlib import Path
@@ -32,7 +38,7 @@ from nibabel.orientations import axcodes2ornt, ornt_transform
 from scipy import fft
 from tqdm import tqdm
 
-from ..core import named_rng, whole_folder
+from ..core import check_number, named_rng, whole_folder
 from .anatomy import anatomy, cord_at, draw_body, waves
 
 
@@ -67,28 +73,36 @@ SITES = {
 
 
 # %% ../../nbs/1_data/05_phantom.ipynb #c08n
+def draw_rater(
+    rng: np.random.Generator,  # Source of randomness
+) -> SimpleNamespace:
+    "A habit and an unsteady hand."
+    return SimpleNamespace(habit=rng.normal(0, 0.045), hand=waves(rng, 1.2), edge=waves(rng, 3))
+
+
 def draw_subject(
     rng: np.random.Generator,  # Source of randomness
     site: Site,  # Its scanner and contrast
     raters: int = 4,  # Number of raters
 ) -> SimpleNamespace:
     "All that makes one subject in one scanner."
-    body, u, n, wave = draw_body(rng, site.gm, site.csf), rng.uniform, rng.normal, lambda mm: waves(rng, mm)
+    body = draw_body(rng, site.gm, site.csf)
+    u = rng.uniform
     scanner = {
         "at": (0.0, 0.0),
-        "lean": n(0, (0.02, 0.06)).tolist(),
+        "lean": rng.normal(0, (0.02, 0.06)).tolist(),
         "acquired_mm": (u(*site.acquired_mm) * u(0.8, 1.25) ** np.array((0.5, -0.5))).tolist(),
         "slice_mm": float(rng.choice(site.slice_mm)),
-        "noise": site.noise * math.exp(n(0, 0.2)),
+        "noise": site.noise * math.exp(rng.normal(0, 0.2)),
         "taper": u(0, 1.5),
         "ghost": u(0, 0.05),
         "ghost_lines": u(2, 9),
-        "bias": wave(40),
+        "bias": waves(rng, 40),
         "bias_sd": u(0.03, 0.12),
-        "slope": n(0, (0.003, 0.006)).tolist(),
+        "slope": rng.normal(0, (0.003, 0.006)).tolist(),
         "gain": u(100, 900),
     }
-    hands = [SimpleNamespace(habit=n(0, 0.045), hand=wave(1.2), edge=wave(3)) for _ in range(raters)]
+    hands = [draw_rater(rng) for _ in range(raters)]
     return SimpleNamespace(**vars(body), **scanner, raters=hands)
 
 
@@ -110,7 +124,8 @@ def axis_mm(
     m=None,  # Pixels that share the same field, if not n
 ):  # (m,) float32, zero in the middle of the stored ones
     "Where the pixels are."
-    return ((np.arange(m or n) * (n / (m or n)) - (n - 1) / 2) * px_mm).astype(np.float32)
+    m = m or n
+    return ((np.arange(m) * (n / m) - (n - 1) / 2) * px_mm).astype(np.float32)
 
 
 def cord_mm(
@@ -118,10 +133,34 @@ def cord_mm(
     z,  # Height of the slice, mm
 ):  # x and y in the image, zero in its middle, mm
     "Where the cord is in a slice."
-    return [a + lean * z for a, lean in zip(s.at, s.lean, strict=True)]
+    return [at + lean * z for at, lean in zip(s.at, s.lean, strict=True)]
 
 
 # %% ../../nbs/1_data/05_phantom.ipynb #c11
+def acquired_axes(
+    s,  # Subject
+    z,  # Height of the slice, mm
+    px_mm,  # Stored pixel, mm
+    matrix,  # Their number along x and y
+):  # x and y of the pixels really acquired, from the middle of the cord, mm
+    "Where the scanner looks: pixels coarser than the stored ones, over the same field."
+    return [
+        axis_mm(n, px_mm, min(n, round(n * px_mm / mm))) - centre
+        for n, mm, centre in zip(matrix, s.acquired_mm, cord_mm(s, z), strict=True)
+    ]
+
+
+def weigh_lines(
+    s,  # Subject
+    k,  # Fourier transform of the slice, zero frequency in the middle; changed in place
+):
+    "The edge of the Fourier transform fades, and lines differ in strength: ringing and ghosts."
+    fade_x, fade_y = (np.exp(-s.taper * np.linspace(-1, 1, n, dtype=np.float32) ** 2) for n in k.shape)
+    ghost = 1 + s.ghost * np.cos(s.ghost_lines * np.arange(k.shape[1], dtype=np.float32))
+    k *= fade_x[:, None] * (fade_y * ghost)
+
+
+# %% ../../nbs/1_data/05_phantom.ipynb #p01
 def acquire(
     s,  # Subject
     z,  # Height of the slice, mm
@@ -130,16 +169,13 @@ def acquire(
     rng: np.random.Generator,  # Source of randomness
 ):  # `matrix`, float32, WM about 1
     "One slice through the scanner."
-    x, y = (
-        axis_mm(n, px_mm, min(n, round(n * px_mm / mm))) - c
-        for n, mm, c in zip(matrix, s.acquired_mm, cord_mm(s, z), strict=True)
-    )
+    x, y = acquired_axes(s, z, px_mm, matrix)
     shade = np.exp(s.bias_sd * s.bias(x, y, z) + s.slope[0] * x[:, None] - s.slope[1] * y[None])
     real, imag = rng.standard_normal((2, len(x), len(y)), np.float32) * np.float32(s.noise)
     k = fft.fftshift(fft.fft2(anatomy(s, (x, y, z), s.slice_mm) * shade + real + 1j * imag))
-    qx, qy = (np.exp(-s.taper * np.linspace(-1, 1, n, dtype=np.float32) ** 2) for n in k.shape)
-    k *= qx[:, None] * (qy * (1 + s.ghost * np.cos(s.ghost_lines * np.arange(len(qy), dtype=np.float32))))
-    full, (i, j) = np.zeros(matrix, np.complex64), (m // 2 - n // 2 for m, n in zip(matrix, k.shape, strict=True))
+    weigh_lines(s, k)
+    full = np.zeros(matrix, np.complex64)
+    i, j = (stored // 2 - acquired // 2 for stored, acquired in zip(matrix, k.shape, strict=True))
     full[i : i + len(x), j : j + len(y)] = k
     return np.abs(fft.ifft2(fft.ifftshift(full))) * np.float32(full.size / k.size)
 
@@ -152,34 +188,57 @@ def label(
     matrix,  # Their number along x and y
 ):  # uint8 (raters, *matrix): 1 = GM, 2 = WM
     "What the raters draw on a slice."
-    out = np.zeros((len(s.raters), *matrix), np.uint8)
-    x, y = (axis_mm(n, px_mm) - c for n, c in zip(matrix, cord_mm(s, z), strict=True))
-    i, j = (np.flatnonzero(abs(a) < 12) for a in (x, y))
+    labels = np.zeros((len(s.raters), *matrix), np.uint8)
+    x, y = (axis_mm(n, px_mm) - centre for n, centre in zip(matrix, cord_mm(s, z), strict=True))
+    i, j = np.flatnonzero(abs(x) < 12), np.flatnonzero(abs(y) < 12)
     xyz = x[i], y[j], z
     *_, cord, gm = cord_at(s, xyz)
-    for o, r in zip(out, s.raters, strict=True):
-        inside = cord + 0.15 * r.edge(*xyz) < 0
-        o[np.ix_(i, j)] = np.where(inside & (gm + r.habit + 0.145 * r.hand(*xyz) < 0), 1, 2 * inside)
-    return out
+    for drawn, rater in zip(labels, s.raters, strict=True):
+        in_cord = cord + 0.15 * rater.edge(*xyz) < 0
+        in_gm = in_cord & (gm + rater.habit + 0.145 * rater.hand(*xyz) < 0)
+        drawn[np.ix_(i, j)] = np.where(in_gm, 1, 2 * in_cord)
+    return labels
 
 
 # %% ../../nbs/1_data/05_phantom.ipynb #c17
 def write_nifti(
     path: Path,  # File to write
-    a,  # (x, y, z)
+    voxels,  # (x, y, z)
     voxel_mm,  # Three sizes
     axes: str,  # Where the axes shall point, e.g. 'LPS'
 ):
     "A compressed NIfTI file without a time in it."
     affine = np.diag((*voxel_mm, 1.0))
-    affine[:3, 3] = -(np.array(a.shape) - 1) / 2 * voxel_mm
-    img = nib.Nifti1Image(a, affine).as_reoriented(ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes)))
-    img.header.set_xyzt_units("mm")
+    affine[:3, 3] = -(np.array(voxels.shape) - 1) / 2 * voxel_mm
+    turn = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(axes))
+    image = nib.Nifti1Image(voxels, affine).as_reoriented(turn)
+    image.header.set_xyzt_units("mm")
     gzip = zlib.compressobj(1, wbits=31, strategy=zlib.Z_RLE)  # noise has no repetitions to look for, masks little else
-    path.write_bytes(gzip.compress(img.to_bytes()) + gzip.flush())
+    path.write_bytes(gzip.compress(image.to_bytes()) + gzip.flush())
 
 
 # %% ../../nbs/1_data/05_phantom.ipynb #c18
+def scan_subject(
+    rng: np.random.Generator,  # Source of randomness
+    s,  # Subject
+    site: Site,  # Its scanner
+    matrix,  # Stored pixels along x and y
+    heights,  # Of the slices, mm
+):  # int16 (z, x, y)
+    "The image of one subject, as stored."
+    slices = (acquire(s, z, site.px_mm, matrix, rng) for z in heights)
+    return np.stack([np.minimum(one * s.gain, 32767).astype(np.int16) for one in slices])
+
+
+def levels_text(
+    s,  # Subject
+    heights,  # Of the slices, in the order in which they are stored, mm
+) -> str:
+    "The vertebral level of each slice."
+    return "".join(f"{k} {1 + 7 * (s.level - z / 120):.0f}\n" for k, z in enumerate(heights))
+
+
+# %% ../../nbs/1_data/05_phantom.ipynb #p02
 def write_subject(
     folder: Path,  # Folder to write to
     seed: int,  # Seed of the whole challenge
@@ -190,22 +249,19 @@ def write_subject(
     "Image, four masks and levels of one subject."
     site, who = SITES[name], f"{name}-sc{number:02d}"
     rng = named_rng(seed, "phantom", who)
-    s, extra, n = draw_subject(rng, site), site.unlabelled[number - 1], min(site.slices[number - 1], slices or 99)
+    s = draw_subject(rng, site)
+    extra, n = site.unlabelled[number - 1], min(site.slices[number - 1], slices or 99)
     matrix, s.at = draw_field(rng, site)
-    zs = ((np.arange(n + extra) - (n + extra - 1) / 2) * s.slice_mm).tolist()
-    drawn = [label(s, z, site.px_mm, matrix) * (0 <= k - extra // 2 < n) for k, z in enumerate(zs)]
-    image = np.stack(
-        [np.minimum(a * s.gain, 32767).astype(np.int16) for a in (acquire(s, z, site.px_mm, matrix, rng) for z in zs)]
-    )
-    files = {"image": image, **{f"mask-r{r + 1}": np.stack([d[r] for d in drawn]) for r in range(4)}}
-    for kind, a in files.items():
-        write_nifti(
-            folder / f"{who}-{kind}.nii.gz", a.transpose(1, 2, 0), (site.px_mm, site.px_mm, s.slice_mm), site.axes
-        )
-    stored = zs if site.axes.endswith("S") else zs[::-1]
-    (folder / f"{who}-levels.txt").write_text(
-        "".join(f"{k} {1 + 7 * (s.level - z / 120):.0f}\n" for k, z in enumerate(stored))
-    )
+    heights = ((np.arange(n + extra) - (n + extra - 1) / 2) * s.slice_mm).tolist()
+    has_labels = [0 <= k - extra // 2 < n for k in range(n + extra)]
+    drawn = [label(s, z, site.px_mm, matrix) * has for z, has in zip(heights, has_labels, strict=True)]
+    files = {"image": scan_subject(rng, s, site, matrix, heights)}
+    files |= {f"mask-r{r + 1}": np.stack([masks[r] for masks in drawn]) for r in range(4)}
+    voxel_mm = site.px_mm, site.px_mm, s.slice_mm
+    for kind, voxels in files.items():
+        write_nifti(folder / f"{who}-{kind}.nii.gz", voxels.transpose(1, 2, 0), voxel_mm, site.axes)
+    stored = heights if site.axes.endswith("S") else heights[::-1]
+    (folder / f"{who}-levels.txt").write_text(levels_text(s, stored))
 
 
 # %% ../../nbs/1_data/05_phantom.ipynb #c19
@@ -215,13 +271,16 @@ def write_phantom(
     subjects: int = 10,  # Subjects a site, 1-10
     slices: int = None,  # At most so many slices with GM a subject
 ):
-    "The whole simulated challenge."
-    if not 1 <= subjects <= 10:
-        raise ValueError(f"subjects must be 1 to 10 a site, not {subjects}")
+    "The whole simulated challenge; `ValueError` for numbers it cannot be made with."
+    seed = check_number("seed", seed, whole=True)
+    subjects = check_number("subjects", subjects, 1, 10, whole=True)
+    if slices is not None:
+        slices = check_number("slices", slices, 1, whole=True)
     held_out = max(1, subjects // 5) if subjects > 1 else 0
     numbers = *range(1, subjects - held_out + 1), *range(9, 9 + held_out)
+    members = list(itertools.product(SITES, numbers))
     with whole_folder(Path(folder)) as tmp:
-        for name, number in tqdm([(name, i) for name in SITES for i in numbers], desc="phantom", leave=False):
+        for name, number in tqdm(members, desc="phantom", leave=False):
             write_subject(tmp, seed, name, number, slices)
 
 
@@ -235,10 +294,12 @@ def phantom_slices(
 ):  # images float32 (n, 1, px, px), mean 0 and sd 1; targets bool (n, raters, px, px)
     "Simulated slices of n subjects."
     images, targets = [], []
+    sites = list(SITES.values())
     for i in range(n):
-        rng, site = named_rng(seed, "phantom slices", i), list(SITES.values())[i % len(SITES)]
-        s, z = draw_subject(rng, site, raters), rng.uniform(-25, 25)
+        rng = named_rng(seed, "phantom slices", i)
+        s, z = draw_subject(rng, sites[i % len(sites)], raters), rng.uniform(-25, 25)
         image = acquire(s, z, spacing_mm, (px, px), rng)
+        gm = label(s, z, spacing_mm, (px, px)) == 1
         images.append(((image - image.mean()) / image.std()).T[::-1])
-        targets.append((label(s, z, spacing_mm, (px, px)) == 1).transpose(0, 2, 1)[:, ::-1])
+        targets.append(gm.transpose(0, 2, 1)[:, ::-1])
     return torch.from_numpy(np.stack(images))[:, None], torch.from_numpy(np.stack(targets))

@@ -63,7 +63,7 @@ def check_arms(
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #h02
-REFERENCES = ("baseline", "none", "random", "shuffled", "least", "counting")
+REFERENCES = ("baseline", "none", "none.again", "random", "shuffled", "least", "counting")
 
 
 def arm_order(

@@ -14,14 +14,17 @@ __all__ = [
     "load_checkpoint",
     "home",
     "median_slice",
+    "windows_table",
     "write_run",
     "run_key",
     "first_record",
+    "run_through",
     "fit",
     "network",
     "load_model",
     "first_look",
     "parent_state",
+    "source_of",
     "write_arms",
     "current_commit",
     "original_rows",
@@ -150,8 +153,9 @@ def load_checkpoint(
 def home(
     arm: str,  # Name
 ) -> Path:
-    "Where the runs and scores of an arm live: variants, `arm.variant`, apart from the study itself."
-    return DATA / "variants" if "." in arm else DATA
+    "Where the runs and scores of an arm live: `data` for an arm of the study, `data/variants` for any other variant."
+    in_study = (DATA / "arms" / f"{arm}.py").is_file()  # written for each of them by the stage `check`
+    return DATA if in_study or "." not in arm else DATA / "variants"
 
 
 def median_slice(
@@ -162,6 +166,26 @@ def median_slice(
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c11n
+def windows_table(
+    windows: list,  # A (corners (N, 2), flat (N,)) for each cycle
+) -> pd.DataFrame:  # A row per cycle and slice
+    "Where the windows of a run were."
+    cycles = [
+        pd.DataFrame(
+            {
+                "cycle": cycle,
+                "slice_index": range(len(corners)),
+                "row": corners[:, 0].cpu(),
+                "col": corners[:, 1].cpu(),
+                "flat": flat.cpu(),
+            }
+        )
+        for cycle, (corners, flat) in enumerate(windows, 1)
+    ]
+    return pd.concat(cycles)
+
+
+# %% ../../nbs/3_train/03_runs.ipynb #c11w
 def write_run(
     folder: Path,  # The run's folder, its name is `<arm>-<seed>`
     state: State,  # At the end of training
@@ -171,28 +195,17 @@ def write_run(
 ):
     "Write the folder of a finished run, whole or not at all."
     arm, _, seed = folder.name.rpartition("-")
+    who = {"arm": arm, "seed": int(seed)}
     with whole_folder(folder) as to:
-        pd.DataFrame(state.history).assign(arm=arm, seed=int(seed)).to_csv(to / "history.csv", index=False)
-        tidy = [
-            pd.DataFrame(
-                {
-                    "arm": arm,
-                    "seed": int(seed),
-                    "cycle": n,
-                    "slice_index": range(len(at)),
-                    "row": at[:, 0].cpu(),
-                    "col": at[:, 1].cpu(),
-                    "flat": flat.cpu(),
-                }
-            )
-            for n, (at, flat) in enumerate(state.windows, 1)
-        ]
-        if tidy:
-            pd.concat(tidy).to_csv(to / "windows.csv", index=False)
+        pd.DataFrame(state.history).assign(**who).to_csv(to / "history.csv", index=False)
+        if state.windows:
+            windows = windows_table(state.windows)
+            columns = [*who, *windows.columns]
+            windows.assign(**who)[columns].to_csv(to / "windows.csv", index=False)
         save_file(state.best, to / "best.safetensors")
         save_file(cpu_weights(state.model), to / "last.safetensors")
         if example:
-            np.savez_compressed(to / "example.npz", **{k: v.cpu().numpy() for k, v in example.items()})
+            np.savez_compressed(to / "example.npz", **{name: value.cpu().numpy() for name, value in example.items()})
         if keep_state:
             save_state(state, to / "state.pt")
         write_json(to / "run.json", record)
@@ -200,10 +213,10 @@ def write_run(
 
 # %% ../../nbs/3_train/03_runs.ipynb #c13n
 def run_key(
-    record: dict,  # Of `run_record`
-) -> str:
+    record: dict,  # Of `first_record`
+) -> str:  # 16 hexadecimal digits
     "A hash of all that determines a run, and of nothing else."
-    told = {k: v for k, v in record.items() if k not in ("seconds", "peak_memory_mb")}
+    told = {name: value for name, value in record.items() if name not in ("seconds", "peak_memory_mb")}
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -214,10 +227,31 @@ def first_record(
 ) -> dict:
     "What determines a run, as it begins."
     begin = hashlib.sha256(state_bytes(state) + repr(state.model).encode()).hexdigest()
-    return dict(begin=begin, code=folder_hash(ROOT / "ada_repro", "*.py"), **run_record(how, data, time.time()))
+    code = folder_hash(ROOT / "ada_repro", "*.py")
+    return {"begin": begin, "code": code} | run_record(how, data, time.time())
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c14n
+def run_through(
+    state: State,  # Where to begin
+    checkpoints: Path,  # Folder of this run's checkpoints
+    data: Slices,  # Training slices
+    validation: Slices,  # Validation slices
+    name: str,  # Shown beside the progress bar
+    how: dict,  # What `train` is told
+):
+    "Train to the end, from the last checkpoint if there is one; a checkpoint after each epoch, and a progress bar."
+    begin = state.epoch
+    total = how["standard_epochs"] + how["cycles"] * how["ada_epochs"] - begin
+    load_checkpoint(state, checkpoints)
+    with tqdm(total=total, initial=state.epoch - begin, desc=name, unit="epoch") as bar:
+        for epoch in train(state, data, validation, **how):
+            save_checkpoint(state, checkpoints)
+            bar.set_postfix(DSC=f"{epoch['DSC']:.1f}")
+            bar.update()
+
+
+# %% ../../nbs/3_train/03_runs.ipynb #c14f
 def fit(
     folder: Path,  # The run's folder, its name is `<arm>-<seed>`
     state: State,  # Where to begin
@@ -226,22 +260,15 @@ def fit(
     **how,  # Of `train`, without the data
 ) -> pd.DataFrame:  # The history, a row per epoch
     "Train to the end, from the last checkpoint if there is one, and write the run."
-    started, begin, seen = time.time(), state.epoch, folder_hash(slices_in)
+    started, seen = time.time(), folder_hash(slices_in)
     data, validation = (load_slices(slices_in).subset(split).to(best_device()) for split in ("train", "val"))
     record = first_record(state, seen, how)
     checkpoints = DATA / "checkpoints" / f"{folder.name}-{run_key(record)}"
     example = first_look(state.model, data, **how) if how["cycles"] else None
-    load_checkpoint(state, checkpoints)
-    total = how["standard_epochs"] + how["cycles"] * how["ada_epochs"] - begin
-    with tqdm(total=total, initial=state.epoch - begin, desc=folder.name, unit="epoch") as bar:
-        for epoch in train(state, data, validation, **how):
-            save_checkpoint(state, checkpoints)
-            bar.set_postfix(DSC=f"{epoch['DSC']:.1f}")
-            bar.update()
+    run_through(state, checkpoints, data, validation, folder.name, how)
     if example:
-        example["mask"] = kept(state.windows[0][0], how["size"], data.consensus, how.get("protect", "keep"))[
-            median_slice(data.consensus)
-        ]
+        masks = kept(state.windows[0][0], how["size"], data.consensus, how.get("protect", "keep"))
+        example["mask"] = masks[median_slice(data.consensus)]
     write_run(folder, state, record | run_record(how, seen, started), example, keep_state)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return pd.DataFrame(state.history)
@@ -294,6 +321,14 @@ def parent_state(
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c14
+def source_of(
+    arm: str,  # A method or a control
+) -> str:
+    "The code that chooses an arm's windows."
+    own = SALIENCY.get(method_of(arm), arm_maps)
+    return "".join(inspect.getsource(function) for function in (arm_windows, saliency_map, own))
+
+
 def write_arms(
     folder: Path,  # Folder to write, a file per arm
     arms: list,  # Names
@@ -303,9 +338,7 @@ def write_arms(
     with whole_folder(folder) as to:
         (to / "README.txt").write_text("The source of each arm, for DVC: when it changes, that arm is trained again.\n")
         for arm in arms:
-            (to / f"{arm}.py").write_text(
-                "".join(map(inspect.getsource, (arm_windows, saliency_map, SALIENCY.get(method_of(arm), arm_maps))))
-            )
+            (to / f"{arm}.py").write_text(source_of(arm))
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #w02
@@ -345,6 +378,7 @@ def card_entry(
     }
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #w03b
 CARD_PAGE = """# Trained weights
 
 One small network for each arm, read with `ada_repro.train.runs.load_weights`, for example `load_weights("gradcam")`.
@@ -424,6 +458,7 @@ def read_card(
         raise DataError(path, "is not a card that can be read", remedy) from None
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #w06b
 def load_weights(
     arm: str = "baseline",  # A name on the card
     folder: Path = WEIGHTS,  # Written by `write_weights`

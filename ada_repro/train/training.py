@@ -5,17 +5,29 @@
 # %% auto #0
 __all__ = [
     "FILLS",
+    "AUGMENT_COPIES",
+    "CHOICES",
+    "OPTIONS",
     "dice_loss",
     "State",
     "new_state",
     "fast_bf16",
+    "fill_holes",
+    "are_augmented",
     "batch_of",
+    "step",
+    "check_losses",
     "train_epoch",
     "predict",
     "slice_dice",
     "mean_dice",
     "cpu_weights",
     "validate",
+    "choices_of",
+    "draws_of",
+    "check_slices",
+    "check_choices",
+    "check_schedule",
     "train",
 ]
 
@@ -27,10 +39,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import best_device, name_seed, named_generator
+from ..core import best_device, check_choice, check_number, check_tensor, name_seed, named_generator
 from ..data.slices import Slices
-from ..method.arms import arm_windows, kept
-from ..method.mask import occlude
+from ..method.arms import arm_windows, check_arms, kept
+from ..method.mask import PROTECT, occlude
+from ..method.saliency import EXPLAINED
 from ..method.unet import UNet
 from .augment import augment, draw
 
@@ -73,12 +86,17 @@ class State:
 # %% ../../nbs/3_train/02_training.ipynb #c09n
 def new_state(
     width: int,  # Channels at full resolution
-    dropout: float,  # Probability that a channel is dropped
-    bn_momentum: float,  # Weight of the newest batch in batch norm's statistics
+    dropout: float,  # Probability that a channel is dropped, in [0, 1)
+    bn_momentum: float,  # Weight of the newest batch in batch norm's statistics, in (0, 1]
     seed: int,  # Of the initial weights
     lr: float = 0.001,  # Learning rate of Adam; an arm goes on with its parent's
 ) -> State:
     "An untrained network and its optimiser, on the best device."
+    width = check_number("width", width, 1, whole=True)
+    check_number("dropout", dropout, 0, 1, ends="[)")
+    check_number("bn_momentum", bn_momentum, 0, 1, ends="(]")
+    check_number("lr", lr, 0, ends="(]")
+    seed = check_number("seed", seed, whole=True)
     torch.manual_seed(name_seed(seed, "weights"))
     model = UNet(width, dropout, bn_momentum).to(best_device(), memory_format=torch.channels_last)
     return State(model, torch.optim.Adam(model.parameters(), lr=lr, fused=True))
@@ -89,11 +107,9 @@ def fast_bf16(
     device: str,  # 'cpu' or 'cuda'
 ) -> bool:
     "Whether this machine multiplies bfloat16 faster than float32."
-    return (
-        torch.cuda.is_bf16_supported()
-        if device == "cuda"
-        else torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    )
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c13f
@@ -102,6 +118,27 @@ FILLS = {
     "minimum": lambda x, generator: x.amin((2, 3), keepdim=True),
     "noise": lambda x, generator: torch.randn(x.shape, generator=generator).to(x),
 }
+AUGMENT_COPIES = ("originals", "both", "off")
+
+
+def fill_holes(
+    x: Tensor,  # Images (B, 1, H, W)
+    mask: Tensor,  # (B, H, W), bool, True = kept
+    fill: str,  # A name in `FILLS`
+    generator,  # torch.Generator on the CPU, for noise
+) -> Tensor:  # (B, 1, H, W)
+    "Images with something else where the mask hides them."
+    return occlude(x, mask) + FILLS[fill](x, generator) * ~mask[:, None]
+
+
+def are_augmented(
+    copy: Tensor,  # (B,), bool: which items are occluded copies
+    augment_copies: str,  # 'originals', 'both' or 'off'
+) -> Tensor:  # (B,), bool
+    "Which items of a batch are augmented."
+    if augment_copies == "originals":
+        return ~copy
+    return torch.full_like(copy, augment_copies == "both")
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c13n
@@ -115,61 +152,70 @@ def batch_of(
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
 ) -> tuple[Tensor, Tensor]:  # Images (B, 1, H, W) and targets (B, 1, H, W)
     "Originals, augmented, and occluded copies, as they are."
-    n, raters = len(data.images), data.targets.shape[1]
-    device, i = data.images.device, (items % n)
-    rater = torch.randint(raters, i.shape, generator=generator).to(device)
-    x, target, copy = data.images[i], data.targets[i, rater][:, None], (items >= n)
+    n, raters = data.targets.shape[:2]
+    copy, i = items >= n, items % n
+    rater = torch.randint(raters, i.shape, generator=generator).to(i.device)
+    x, target = data.images[i], data.targets[i, rater][:, None]
     if copy.any():
-        x = torch.where(
-            copy[:, None, None, None], occlude(x, mask[i]) + FILLS[fill](x, generator) * ~mask[i][:, None], x
-        )
-    moving = (
-        {"originals": ~copy, "both": copy | True, "off": copy & False}[augment_copies] if mask is not None else ~copy
-    )
+        x = torch.where(copy[:, None, None, None], fill_holes(x, mask[i], fill, generator), x)
+    moving = ~copy if mask is None else are_augmented(copy, augment_copies)
     if moving.any():
-        moved = augment(
-            x[moving],
-            target[moving],
-            draw(int(moving.sum()), x.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation),
-        )
-        x, target = x.index_put((moving,), moved[0]), target.index_put((moving,), moved[1])
+        draws = draw(int(moving.sum()), x.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
+        moved_x, moved_target = augment(x[moving], target[moving], draws)
+        x = x.index_put((moving,), moved_x)
+        target = target.index_put((moving,), moved_target)
     return x, target
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c13
+def step(
+    state: State,  # Is trained
+    x: Tensor,  # Images (B, 1, H, W)
+    target: Tensor,  # (B, 1, H, W), bool
+) -> Tensor:  # Loss, a scalar
+    "One step down the gradient, in bfloat16 where that is faster."
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=fast_bf16(x.device.type)):
+        logits = state.model(x.contiguous(memory_format=torch.channels_last))
+    loss = dice_loss(logits, target)
+    state.optimizer.zero_grad()
+    loss.backward()
+    state.optimizer.step()
+    return loss.detach()
+
+
+def check_losses(
+    losses: Tensor,  # Of the batches of an epoch
+    epoch: int,  # Its number
+):
+    "Raise `FloatingPointError` for a loss that is not finite."
+    if not losses.isfinite().all():
+        first = int((~losses.isfinite()).nonzero()[0])
+        raise FloatingPointError(f"The loss is not finite in epoch {epoch}, batch {first}. Lower the learning rate")
+
+
+# %% ../../nbs/3_train/02_training.ipynb #t01
 def train_epoch(
     state: State,  # Is trained
     data: Slices,  # The N training slices
     mask: Tensor,  # (N, H, W), bool, True = kept; None in ordinary training
-    seed: int,  # Of order, raters, augmentation, dropout
+    seed,  # Names what is drawn: order, raters, augmentation, dropout; a number, or of `draws_of`
     batch_size: int,  # Images per step
     augmentation: dict,  # Arguments of `augment.draw`
     augment_copies: str,  # After ordinary training, augment 'originals', 'both' or 'off'
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
 ) -> float:  # Mean loss
     "One pass over the originals and, if there is a mask, their occluded copies."
-    model, device, epoch = state.model.train(), data.images.device, state.epoch + 1
+    state.model.train()
+    epoch = state.epoch + 1
     torch.manual_seed(name_seed(seed, "dropout", epoch))
-    order = torch.randperm(
-        len(data.images) * (1 if mask is None else 2), generator=named_generator(seed, "order", epoch)
-    )
+    n = len(data.images) if mask is None else 2 * len(data.images)
+    order = torch.randperm(n, generator=named_generator(seed, "order", epoch)).to(data.images.device)
     losses = []
-    for step, items in enumerate(order.to(device).split(batch_size)):
-        x, target = batch_of(
-            items, data, mask, named_generator(seed, "batch", epoch, step), augmentation, augment_copies, fill
-        )
-        with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device.type)):
-            logits = model(x.contiguous(memory_format=torch.channels_last))
-        loss = dice_loss(logits, target)
-        state.optimizer.zero_grad()
-        loss.backward()
-        state.optimizer.step()
-        losses.append(loss.detach())
+    for number, items in enumerate(order.split(batch_size)):
+        generator = named_generator(seed, "batch", epoch, number)
+        losses.append(step(state, *batch_of(items, data, mask, generator, augmentation, augment_copies, fill)))
     losses = torch.stack(losses).cpu()
-    if not losses.isfinite().all():
-        raise FloatingPointError(
-            f"The loss is not finite in epoch {epoch}, batch {int((~losses.isfinite()).nonzero()[0])}. Lower the learning rate"
-        )
+    check_losses(losses, epoch)
     state.epoch = epoch
     return losses.mean().item()
 
@@ -183,11 +229,13 @@ def predict(
     batch_size: int = 32,  # Images at a time
 ) -> Tensor:  # (N, H, W), bool
     "The pixels predicted to be grey matter."
+    check_tensor("images", images, ("N", 1, "H", "W"))
+    check_number("threshold", threshold, 0, 1, ends="()")
+    batch_size = check_number("batch_size", batch_size, 1, whole=True)
     model.eval()
-    at = math.log(threshold / (1 - threshold))
-    return torch.cat(
-        [model(x.contiguous(memory_format=torch.channels_last))[:, 0] > at for x in images.split(batch_size)]
-    )
+    least = math.log(threshold / (1 - threshold))
+    batches = (x.contiguous(memory_format=torch.channels_last) for x in images.split(batch_size))
+    return torch.cat([model(x)[:, 0] > least for x in batches])
 
 
 def slice_dice(
@@ -211,24 +259,94 @@ def cpu_weights(
     model: nn.Module,  # The network
 ) -> dict:
     "A copy of its weights and statistics, on the CPU."
-    return {k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in model.state_dict().items()}
+    return {
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in model.state_dict().items()
+    }
 
 
 def validate(
     state: State,  # After an epoch; takes its record, and its weights if it is the best so far
-    validation,  # Validation slices
-    threshold: float,  # Probability from which a pixel counts as grey matter
+    validation: Slices,  # Validation slices
+    threshold: float,  # Probability from which a pixel is grey matter, in (0, 1)
     cycle: int,  # Cycle under way
     loss: float,  # Of the epoch
 ) -> dict:  # epoch, cycle, loss, DSC; DSC_a and DSC_b of the halves, NaN where there is one subject
     "The record of an epoch."
-    each = slice_dice(predict(state.model, validation.images, threshold), validation.consensus).cpu()
-    second = torch.from_numpy(pd.factorize(validation.table.get("subject", validation.table.index))[0] % 2 == 1)
-    dice, a, b = (s.mean().item() for s in (each, each[~second], each[second]))
-    if dice > max((r["DSC"] for r in state.history), default=-1):
+    dice = slice_dice(predict(state.model, validation.images, threshold), validation.consensus).cpu()
+    subject = pd.factorize(validation.table.get("subject", validation.table.index))[0]
+    second = torch.from_numpy(subject % 2 == 1)
+    record = {"epoch": state.epoch, "cycle": cycle, "loss": loss, "DSC": dice.mean().item()}
+    record |= {"DSC_a": dice[~second].mean().item(), "DSC_b": dice[second].mean().item()}
+    if record["DSC"] > max((earlier["DSC"] for earlier in state.history), default=-1):
         state.best = cpu_weights(state.model)
-    state.history.append({"epoch": state.epoch, "cycle": cycle, "loss": loss, "DSC": dice, "DSC_a": a, "DSC_b": b})
-    return state.history[-1]
+    state.history.append(record)
+    return record
+
+
+# %% ../../nbs/3_train/02_training.ipynb #t06
+CHOICES = {"again": {}, "forbid": {"protect": "forbid"}, "bare": {"protect": "none"}}
+
+
+def choices_of(
+    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
+) -> dict:  # Arguments of `train`; empty where the name alone changes none
+    "What the name of a variant changes of what `train` is told."
+    return CHOICES.get(arm.partition(".")[2], {})
+
+
+def draws_of(
+    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
+    seed: int,  # Of the run
+):  # Names the draws of the arm, see `core.name_seed`
+    "What the random numbers of an arm are named by: its seed, so that all arms of a seed draw the same."
+    return (seed, "again") if arm.endswith(".again") else seed
+
+
+# %% ../../nbs/3_train/02_training.ipynb #t02
+OPTIONS = {"flat": ("random", "corner"), "explain": tuple(EXPLAINED), "sign": ("absolute", "signed")}
+
+
+def check_slices(
+    slices: Slices,  # Training or validation slices
+    name: str,  # Which, for the message
+):
+    "Raise `ValueError` for slices that no network can be trained or judged on."
+    check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
+    if len(slices.images) == 0:
+        raise ValueError(f"{name} must hold a slice, and holds none")
+
+
+def check_choices(
+    model: nn.Module,  # The network, whose layers may be named
+    arm: str,  # As in `train`
+    protect: str,  # As in `train`
+    fill: str,  # As in `train`
+    augment_copies: str,  # As in `train`
+    options: dict,  # As in `train`
+):
+    "Raise `ValueError` for a word that `train` does not know."
+    check_arms([arm])
+    check_choice("protect", protect, PROTECT)
+    check_choice("fill", fill, FILLS)
+    check_choice("augment_copies", augment_copies, AUGMENT_COPIES)
+    known = OPTIONS | {"layer": [name for name, _ in model.named_modules() if name]}
+    for name, value in options.items():
+        check_choice("an option", name, known)
+        check_choice(name, value, known[name])
+
+
+def check_schedule(
+    standard_epochs: int,  # As in `train`
+    cycles: int,  # As in `train`
+    ada_epochs: int,  # As in `train`
+    batch_size: int,  # As in `train`
+):
+    "Raise `ValueError` for a number of epochs, cycles or images that is none."
+    check_number("standard_epochs", standard_epochs, 0, whole=True)
+    check_number("cycles", cycles, 0, whole=True)
+    check_number("ada_epochs", ada_epochs, 0, whole=True)
+    check_number("batch_size", batch_size, 1, whole=True)
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c21n
@@ -243,22 +361,30 @@ def train(
     ada_epochs: int,  # Epochs in each cycle
     size: int,  # Side of the window, in pixels
     batch_size: int = 16,  # Images per step
-    augmentation: dict = {},  # Arguments of `augment.draw`
+    augmentation: dict = None,  # Arguments of `augment.draw`
     augment_copies: str = "originals",  # In the cycles, augment 'originals', 'both' or 'off'
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
     protect: str = "keep",  # Ground truth in the window: 'keep', 'forbid' or 'none'
-    threshold: float = 0.5,  # Probability from which a pixel counts as grey matter
+    threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
     **options,  # Of `arm_windows`: flat, explain, sign, layer
 ):
-    "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC."
+    "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
+    check_slices(data, "the training data")
+    check_slices(validation, "the validation data")
+    check_choices(state.model, arm, protect, fill, augment_copies, options)
+    check_schedule(standard_epochs, cycles, ada_epochs, batch_size)
+    size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
+    check_number("threshold", threshold, 0, 1, ends="()")
+    seed = check_number("seed", seed, whole=True)
+    spacing_mm, augmentation = data.table.spacing_mm.iloc[0], augmentation or {}
+    draw(1, data.images.shape[-1], named_generator(seed, "trial"), spacing_mm, **augmentation)  # refuses what it cannot
+
+    draws = draws_of(arm, seed)
     for cycle in range(len(state.windows), cycles + 1):
         if cycle > len(state.windows):
-            state.windows.append(
-                arm_windows(
-                    arm, state.model, data, size, named_generator(seed, "windows", arm, cycle), protect, **options
-                )
-            )
+            generator = named_generator(seed, "windows", arm, cycle)
+            state.windows.append(arm_windows(arm, state.model, data, size, generator, protect, **options))
         mask = kept(state.windows[-1][0], size, data.consensus, protect) if cycle else None
         while state.epoch < standard_epochs + cycle * ada_epochs:
-            loss = train_epoch(state, data, mask, seed, batch_size, augmentation, augment_copies, fill)
+            loss = train_epoch(state, data, mask, draws, batch_size, augmentation, augment_copies, fill)
             yield validate(state, validation, threshold, cycle, loss)

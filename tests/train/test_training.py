@@ -2,6 +2,7 @@
 
 import pickle
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,7 +15,9 @@ from ada_repro.train.runs import load_state, save_state
 from ada_repro.train.training import (
     FILLS,
     batch_of,
+    choices_of,
     dice_loss,
+    draws_of,
     mean_dice,
     new_state,
     predict,
@@ -233,3 +236,98 @@ def test_a_crafted_checkpoint_runs_nothing(tmp_path):
     with pytest.raises(pickle.UnpicklingError):
         load_state(new_state(**MODEL), tmp_path / "state.pt")
     assert not (tmp_path / "pwned").exists()
+
+
+def test_again_parts_from_none_by_its_draws_alone(data):
+    runs = {}
+    for name, arm in [("none", "none"), ("again", "none.again"), ("twice", "none.again")]:
+        runs[name] = new_state(**MODEL)
+        list(train(runs[name], *data, arm=arm, **HOW | {"standard_epochs": 0}))
+    assert same(runs["again"], runs["twice"]) and not same(runs["again"], runs["none"])
+    for again, none in zip(runs["again"].windows, runs["none"].windows, strict=True):
+        assert torch.equal(again[0], none[0])
+
+
+def test_another_seed_is_no_repetition():
+    assert draws_of("none", 3) == 3 and draws_of("gradcam.forbid", 3) == 3
+    assert len({draws_of(arm, seed) for arm in ("none", "none.again") for seed in (0, 1)}) == 4
+
+
+def test_a_variant_is_its_arm_told_otherwise(data):
+    how = HOW | {"cycles": 1}
+    for variant, protect in [("vanilla.forbid", "forbid"), ("vanilla.bare", "none"), ("vanilla.noise", "keep")]:
+        named, told = new_state(**MODEL), new_state(**MODEL)
+        list(train(named, *data, arm=variant, **how, **choices_of(variant)))
+        list(train(told, *data, arm="vanilla", **how, protect=protect))
+        assert same(named, told)
+    assert choices_of("gradcam") == choices_of("none.again") == {}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"arm": "grdcam"}, "No arm is called 'grdcam'"),
+        ({"sign": "abs"}, "sign must be one of 'absolute', 'signed', not 'abs'"),
+        ({"flat": "middle"}, "flat must be one of 'random', 'corner', not 'middle'"),
+        ({"explain": "sigmoid"}, "explain must be one of 'target', 'pred', 'all', not 'sigmoid'"),
+        ({"layer": "bottleneck.9"}, "layer must be one of .*, not 'bottleneck.9'"),
+        ({"sing": "signed"}, "an option must be one of 'flat', 'explain', 'sign', 'layer', not 'sing'"),
+        ({"protect": "kept"}, "protect must be one of 'keep', 'forbid', 'none', not 'kept'"),
+        ({"fill": "black"}, "fill must be one of 'mean', 'minimum', 'noise', not 'black'"),
+        ({"augment_copies": "none"}, "augment_copies must be one of 'originals', 'both', 'off', not 'none'"),
+        ({"size": 41}, "size must be a whole number .*, not 41"),
+        ({"size": 0}, "size must be a whole number .*, not 0"),
+        ({"batch_size": 0}, "batch_size must be a whole number .*, not 0"),
+        ({"batch_size": 2.5}, "batch_size must be a whole number"),
+        ({"cycles": -1}, "cycles must be a whole number .*, not -1"),
+        ({"ada_epochs": None}, "ada_epochs must be a whole number"),
+        ({"standard_epochs": True}, "standard_epochs must be a whole number"),
+        ({"threshold": 1.0}, "threshold must be a number .*, not 1.0"),
+        ({"threshold": float("nan")}, "threshold must be a number"),
+        ({"seed": "0"}, "seed must be a whole number, not '0'"),
+        ({"augmentation": {"elastic_p": 30}}, "elastic_p must be a number .*, not 30"),
+        ({"augmentation": {"rotation_deg": -4}}, "rotation_deg must be a number .*, not -4"),
+    ],
+    ids=str,
+)
+def test_what_train_cannot_be_told_is_refused_before_the_first_epoch(data, wrong, words):
+    state = new_state(**MODEL)
+    with pytest.raises(ValueError, match=words) as error:
+        next(train(state, *data, **{"arm": "gradcam", **HOW, **wrong}))
+    assert "\n" not in str(error.value) and state.epoch == 0 and not state.history and same(state, new_state(**MODEL))
+
+
+def test_slices_that_no_network_can_be_trained_on_are_refused(data):
+    training, validation = data
+    empty = Slices(training.images[:0], training.targets[:0], training.table[:0])
+    spoilt = Slices(training.images.clone().fill_(torch.nan), training.targets, training.table)
+    for bad, words in [(empty, "holds none"), (spoilt, "must be finite")]:
+        with pytest.raises(ValueError, match=f"the training data.*{words}"):
+            next(train(new_state(**MODEL), bad, validation, arm="none", **HOW))
+        with pytest.raises(ValueError, match=f"the validation data.*{words}"):
+            next(train(new_state(**MODEL), training, bad, arm="none", **HOW))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"width": 0}, {"width": 2.5}, {"dropout": 1}, {"dropout": -0.1}, {"bn_momentum": 0}, {"lr": 0}, {"seed": 0.5}],
+    ids=str,
+)
+def test_networks_that_cannot_be_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must be"):
+        new_state(**MODEL | wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"threshold": 0}, {"threshold": 2}, {"batch_size": 0}, {"images": torch.zeros(2, 8, 8)}], ids=str
+)
+def test_predict_refuses_what_it_cannot_do(wrong):
+    with pytest.raises(ValueError, match=f"{next(iter(wrong))} must"):
+        predict(new_state(**MODEL).model, **{"images": torch.zeros(2, 1, 8, 8)} | wrong)
+
+
+def test_a_numpy_seed_draws_as_the_same_number_does(data):
+    states = [new_state(**MODEL | {"seed": seed}) for seed in (5, np.int64(5))]
+    for state, seed in zip(states, (5, np.int64(5)), strict=True):
+        list(train(state, *data, arm="none", **HOW | {"seed": seed, "cycles": 1, "ada_epochs": 1}))
+    assert same(*states)
