@@ -1134,7 +1134,6 @@ d = {
             "ada_repro.train.runs.save_checkpoint": ("3_train/runs.html#save_checkpoint", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.save_state": ("3_train/runs.html#save_state", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.state_bytes": ("3_train/runs.html#state_bytes", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.write_arms": ("3_train/runs.html#write_arms", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.write_run": ("3_train/runs.html#write_run", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.write_weights": ("3_train/runs.html#write_weights", "ada_repro/train/runs.py"),
         },
