@@ -12,6 +12,9 @@ d = {
         "ada_repro.core": {
             "ada_repro.core.DataError": ("core.html#dataerror", "ada_repro/core.py"),
             "ada_repro.core.DataError.__init__": ("core.html#dataerror.__init__", "ada_repro/core.py"),
+            "ada_repro.core.Run": ("core.html#run", "ada_repro/core.py"),
+            "ada_repro.core.Run.keys": ("core.html#run.keys", "ada_repro/core.py"),
+            "ada_repro.core.Run.name": ("core.html#run.name", "ada_repro/core.py"),
             "ada_repro.core.as_number": ("core.html#as_number", "ada_repro/core.py"),
             "ada_repro.core.as_target": ("core.html#as_target", "ada_repro/core.py"),
             "ada_repro.core.best_device": ("core.html#best_device", "ada_repro/core.py"),
@@ -30,6 +33,7 @@ d = {
             "ada_repro.core.named_rng": ("core.html#named_rng", "ada_repro/core.py"),
             "ada_repro.core.part_of": ("core.html#part_of", "ada_repro/core.py"),
             "ada_repro.core.remove": ("core.html#remove", "ada_repro/core.py"),
+            "ada_repro.core.run_named": ("core.html#run_named", "ada_repro/core.py"),
             "ada_repro.core.run_record": ("core.html#run_record", "ada_repro/core.py"),
             "ada_repro.core.whole_file": ("core.html#whole_file", "ada_repro/core.py"),
             "ada_repro.core.whole_files": ("core.html#whole_files", "ada_repro/core.py"),
@@ -118,7 +122,6 @@ d = {
                 "1_data/datasets.html#guess_dataset",
                 "ada_repro/data/datasets.py",
             ),
-            "ada_repro.data.datasets.hold_out": ("1_data/datasets.html#hold_out", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.inspect_subject": (
                 "1_data/datasets.html#inspect_subject",
                 "ada_repro/data/datasets.py",
@@ -219,7 +222,10 @@ d = {
             "ada_repro.data.slices.resample": ("1_data/slices.html#resample", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.sampling_matrix": ("1_data/slices.html#sampling_matrix", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.save_table": ("1_data/slices.html#save_table", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.some_people": ("1_data/slices.html#some_people", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.split_by_fold": ("1_data/slices.html#split_by_fold", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.used": ("1_data/slices.html#used", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.weigh": ("1_data/slices.html#weigh", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.zscore": ("1_data/slices.html#zscore", "ada_repro/data/slices.py"),
         },
         "ada_repro.data.volume": {
@@ -942,6 +948,10 @@ d = {
                 "4_measure/robustness.html#score_parts",
                 "ada_repro/measure/robustness.py",
             ),
+            "ada_repro.measure.robustness.weight_files": (
+                "4_measure/robustness.html#weight_files",
+                "ada_repro/measure/robustness.py",
+            ),
         },
         "ada_repro.measure.sensitivity": {
             "ada_repro.measure.sensitivity.FunctionalReLU": (
@@ -1470,6 +1480,7 @@ d = {
             "ada_repro.train.training.draws_of": ("3_train/training.html#draws_of", "ada_repro/train/training.py"),
             "ada_repro.train.training.fast_bf16": ("3_train/training.html#fast_bf16", "ada_repro/train/training.py"),
             "ada_repro.train.training.fill_holes": ("3_train/training.html#fill_holes", "ada_repro/train/training.py"),
+            "ada_repro.train.training.is_highest": ("3_train/training.html#is_highest", "ada_repro/train/training.py"),
             "ada_repro.train.training.mean_dice": ("3_train/training.html#mean_dice", "ada_repro/train/training.py"),
             "ada_repro.train.training.new_state": ("3_train/training.html#new_state", "ada_repro/train/training.py"),
             "ada_repro.train.training.predict": ("3_train/training.html#predict", "ada_repro/train/training.py"),

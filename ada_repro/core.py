@@ -32,6 +32,8 @@ __all__ = [
     "module_version",
     "run_record",
     "write_json",
+    "Run",
+    "run_named",
 ]
 
 # %% ../nbs/00_core.ipynb #c02
@@ -46,6 +48,7 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib import import_module
 from math import inf, isfinite
 from pathlib import Path
@@ -383,3 +386,30 @@ def write_json(
     "A JSON file, whole or not at all."
     with whole_file(path) as tmp:
         tmp.write_text(json.dumps(record, indent=1) + "\n")
+
+
+# %% ../nbs/00_core.ipynb #f02
+@dataclass(frozen=True)
+class Run:
+    "One training, and the name of its folder."
+
+    arm: str  # A method or a control, or `baseline`; no hyphen
+    fold: str  # `paper`, or the site that validates
+    seed: int  # Of everything drawn at random
+
+    @property
+    def name(self):  # `<arm>-<fold>-<seed>`
+        return f"{self.arm}-{self.fold}-{self.seed}"
+
+    @property
+    def keys(self):  # The columns that tell the rows of a run from those of another
+        return {"arm": self.arm, "fold": self.fold, "seed": self.seed}
+
+
+def run_named(
+    name: str,  # Of a run's folder
+) -> Run:
+    "The run that has this name."
+    arm, _, rest = name.partition("-")
+    fold, _, seed = rest.rpartition("-")
+    return Run(arm, fold, int(seed))

@@ -34,7 +34,6 @@ __all__ = [
     "natural",
     "name_suffixes",
     "split_by_share",
-    "hold_out",
     "check_folder",
     "list_subjects",
     "list_left_out",
@@ -511,19 +510,6 @@ def split_by_share(
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c41n
-def hold_out(
-    subjects: list,  # Of a data set
-    site: str,  # The site that validates while all others train; 'none' for the standard split
-) -> list:
-    "The same subjects, split by site."
-    sites = dict.fromkeys(s.site for s in subjects)
-    if site == "none":
-        return subjects
-    if site not in sites:
-        raise DataError(f"held_out {site!r}", "is not a site", f"Known are none, {', '.join(sites)}")
-    return [replace(s, split="val" if s.site == site else "train") for s in subjects]
-
-
 def check_folder(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
@@ -540,7 +526,6 @@ def check_folder(
 def list_subjects(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
-    held_out: str = "none",  # A site that validates while all others train; 'none' for the standard split
     how: Bids = Bids(),  # How to read the data set `bids`
 ) -> list:
     "The subjects of a data set; `DataError` when a name or the folder is wrong."
@@ -549,7 +534,6 @@ def list_subjects(
     subjects = bids(raw, how) if dataset == "bids" else DATASETS[dataset](raw)
     if not any(s.there for s in subjects):
         raise DataError(raw, f"holds no {dataset} data", "Put it there, under its own names")
-    subjects = hold_out(subjects, held_out)
     check_split(raw, pd.DataFrame([{"person": s.person, "split": s.split} for s in subjects]))
     return subjects
 
@@ -892,7 +876,6 @@ def prepare(
     out: Path,  # Folder to make
     spacing_mm: float,  # Pixel size of the slices
     crop_px: int,  # Side of the slices
-    held_out: str = "none",  # A site to validate on, all others train; 'none' for the standard split
     orientation: str = "header",  # 'grid': files that do not state their orientation lie as they are stored
     **bids_options,  # Fields of `Bids`, for the data set `bids`
 ) -> Slices:
@@ -902,7 +885,7 @@ def prepare(
     how = Bids(**bids_options)
     parts, rows, manifest = [], [], {}
     rescans = Rescans([], {}, [])
-    for s, v, faults in walk(list_subjects(dataset, raw, held_out, how), orientation, dataset):
+    for s, v, faults in walk(list_subjects(dataset, raw, how), orientation, dataset):
         raise_first(faults)
         *part, dropped = cut_slices(s, v, spacing_mm, crop_px)
         parts.append(part)
@@ -914,9 +897,7 @@ def prepare(
     if not len(slices.table):
         raise DataError(raw, "has no slice in which most raters mark anything", "Give masks that mark something")
     left_out = list_left_out(dataset, raw, how)
-    settings = report_settings(
-        dataset, how, left_out, orientation, spacing_mm=spacing_mm, crop_px=crop_px, held_out=held_out
-    )
+    settings = report_settings(dataset, how, left_out, orientation, spacing_mm=spacing_mm, crop_px=crop_px)
     with whole_folder(out) as tmp:
         write_slices(tmp, slices, [report_row(dataset, row) for row in rows], settings, manifest)
         rescans.write(tmp, raw)

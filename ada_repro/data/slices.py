@@ -8,6 +8,7 @@ __all__ = [
     "COLUMNS",
     "sampling_matrix",
     "used",
+    "weigh",
     "resample",
     "zscore",
     "majority",
@@ -15,6 +16,8 @@ __all__ = [
     "read_table",
     "save_table",
     "check_split",
+    "split_by_fold",
+    "some_people",
     "load_slices",
     "load_rescans",
 ]
@@ -26,6 +29,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from scipy.sparse import csr_array
 
 from ..core import DataError
 
@@ -55,6 +59,15 @@ def used(
     return slice(first, last + 1)
 
 
+def weigh(
+    weights: np.ndarray,  # (crop_px, n), nearly all of them 0
+    values: np.ndarray,  # (n, ...)
+) -> np.ndarray:  # (crop_px, ...) float32
+    "The weighted sums along the first axis, added up one after another: the same bits on every processor."
+    flat = np.ascontiguousarray(values.reshape(len(values), -1), np.float32)
+    return (csr_array(weights) @ flat).reshape(-1, *values.shape[1:])
+
+
 def resample(
     values: np.ndarray,  # (..., H, W)
     rows: np.ndarray,  # (crop_px, H)
@@ -62,7 +75,9 @@ def resample(
 ) -> np.ndarray:  # (..., crop_px, crop_px) float32
     "Both axes resampled and cropped."
     i, j = used(rows), used(cols)
-    return rows[:, i] @ np.ascontiguousarray(values[..., i, j], np.float32) @ cols[:, j].T
+    by_rows = weigh(rows[:, i], np.moveaxis(values[..., i, j], -2, 0))
+    by_both = weigh(cols[:, j], np.moveaxis(by_rows, -1, 0))
+    return np.moveaxis(by_both, (0, 1), (-1, -2))
 
 
 def zscore(
@@ -157,6 +172,31 @@ def check_split(
         raise DataError(where, fault, "Keep all scans of a person together")
 
 
+# %% ../../nbs/1_data/02_slices.ipynb #f11
+def split_by_fold(
+    table: pd.DataFrame,  # Columns `site` and `split`
+    fold: str,  # `paper`: the data's own split; or a site, which validates while all others train
+    where,  # For the message
+) -> pd.DataFrame:
+    "The table, split as the fold says; `DataError` for a fold that is neither."
+    if fold == "paper":
+        return table
+    sites = table.site.unique()
+    if fold not in sites:
+        raise DataError(f"fold {fold!r}", f"is not a site of {where}", f"Known are paper, {', '.join(sites)}")
+    return table.assign(split=np.where(table.site == fold, "val", "train"))
+
+
+def some_people(
+    slices: Slices,  # Training slices
+    every: int = 4,  # Of so many people one
+) -> Slices:
+    "The slices of every fourth person, and so of one at least."
+    people = pd.Series(slices.table.get("person", slices.table.index))
+    keep = np.flatnonzero(people.isin(people.drop_duplicates()[::every]))
+    return Slices(slices.images[keep], slices.targets[keep], slices.table.iloc[keep].reset_index(drop=True))
+
+
 # %% ../../nbs/1_data/02_slices.ipynb #c18
 COLUMNS = {
     "site": str,
@@ -172,6 +212,7 @@ COLUMNS = {
 
 def load_slices(
     folder: Path,  # What `prepare` wrote
+    fold: str = "paper",  # `paper`: the data's own split; or a site, which validates while all others train
 ) -> Slices:
     "The prepared slices, or a `DataError`; nobody is in training and in validation."
     folder = Path(folder)
@@ -185,6 +226,7 @@ def load_slices(
     counts = f"{len(images)} images, {len(targets)} targets and {len(table)} rows"
     if images.ndim != 4 or targets.shape[2:] != images.shape[2:] or not len(images) == len(targets) == len(table):
         raise DataError(folder, f"holds {counts} that do not fit", remedy)
+    table = split_by_fold(table, fold, folder)
     check_split(folder, table)
     return Slices(images, targets, table)
 

@@ -219,7 +219,7 @@ def from_parent(
     "The history with every arm starting where the baseline ends."
     parent = history[(history.arm == "baseline") & (history.epoch == start)]
     starts = [parent.assign(arm=arm) for arm in history.arm.unique() if arm != "baseline"]
-    return pd.concat([history, *starts]).sort_values(["arm", "seed", "epoch"], ignore_index=True)
+    return pd.concat([history, *starts]).sort_values(["arm", "fold", "seed", "epoch"], ignore_index=True)
 
 
 def running_mean(
@@ -227,7 +227,7 @@ def running_mean(
     span: int,  # Epochs
 ) -> pd.DataFrame:  # The same, each DSC of an arm the mean of the last `span` epochs of its run
     "The history, smoothed but for the baseline's climb."
-    runs = lines.groupby(["arm", "seed"]).DSC
+    runs = lines.groupby(["arm", "fold", "seed"]).DSC
     smooth = runs.transform(lambda dice: dice.rolling(span, 1).mean())
     return lines.assign(DSC=smooth.where(lines.arm != "baseline", lines.DSC))
 

@@ -27,39 +27,40 @@ __all__ = [
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c02n
 import json
-from itertools import product
+from itertools import product, starmap
 
 import numpy as np
 import pandas as pd
 
-from ..core import DataError
+from ..core import DataError, Run
 from ..method.arms import arm_order
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c05
 CELLS = ("touching", "near", "far")
 VALUES = ["DSC", "HSD", "HSD_rows", "TPR", "TNR", "PPV", "DSC_raters"]
-SLICE = ["seed", "weights", "subject", "slice"]
+SLICE = ["fold", "seed", "weights", "subject", "slice"]
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c06n
 def read_arms(
-    folder,  # Folder with a subfolder `<arm>-<seed>` per run
+    folder,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     file: str,  # CSV file to read in each
     arms,  # Arms to read
+    folds,  # Folds to read
     seeds,  # Seeds to read
     optional: bool = False,  # Pass over runs that have no such file
 ) -> pd.DataFrame:
     "One tidy table out of the same table of many runs; `DataError` where a file is missing or of another run."
     tables = []
-    for arm, seed in product(dict.fromkeys(arms), seeds):
-        path = folder / f"{arm}-{seed}" / file
+    for run in starmap(Run, product(dict.fromkeys(arms), folds, seeds)):
+        path = folder / run.name / file
         if optional and not path.exists():
             continue
         if not path.exists():
-            raise DataError(path, "is missing", f"Run the stage that makes it for arm {arm!r}, seed {seed}")
+            raise DataError(path, "is missing", f"Run the stage that makes it for {run.name}")
         table = pd.read_csv(path)
-        if set(zip(table.arm, table.seed, strict=True)) != {(arm, seed)}:
-            raise DataError(path, "is of another arm or seed than its folder says", "Make it again")
+        if set(zip(table.arm, table.fold, table.seed, strict=True)) != {(run.arm, run.fold, run.seed)}:
+            raise DataError(path, "is of another arm, fold or seed than its folder says", "Make it again")
         tables.append(table)
     if not tables:
         raise DataError(folder, f"no run has {file}", "Run the stage that makes it")
@@ -68,13 +69,14 @@ def read_arms(
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #tc05
 def read_seeds(
-    folder,  # Holds a subfolder `<name>-<seed>` per seed
+    folder,  # Holds a subfolder `<name>-<fold>-<seed>` per fold and seed
     name: str,  # Stage
     file: str,  # CSV file in each
+    folds,  # To read
     seeds,  # To read
 ) -> pd.DataFrame:
-    "The same table of several seeds as one; `DataError` where a file is missing."
-    paths = [folder / f"{name}-{seed}" / file for seed in seeds]
+    "The same table of several folds and seeds as one; `DataError` where a file is missing."
+    paths = [folder / Run(name, fold, seed).name / file for fold, seed in product(folds, seeds)]
     for path in paths:
         if not path.exists():
             raise DataError(path, "is missing", f"Run the stage {name}")
@@ -114,7 +116,14 @@ def made_up_scores(
         for (place, arm), weights, group in product(enumerate(arms), ("best", "last"), MADE_UP_GROUPS):
             cells, cost = MADE_UP_GROUPS[group]
             lead = place / 2 + 0.3 * np.sin(seed * (1 + place + person))
-            keys = {"arm": arm, "seed": seed, "weights": weights, "subject": f"sub-{person}", "slice": i}
+            keys = {
+                "arm": arm,
+                "fold": "paper",
+                "seed": seed,
+                "weights": weights,
+                "subject": f"sub-{person}",
+                "slice": i,
+            }
             counts = {"group": group, "cells": cells, "empty": 0}
             rows.append(keys | counts | made_up_row(level, lead, cost))
     return pd.DataFrame(rows)
@@ -150,7 +159,7 @@ def dice_lost(
     table: pd.DataFrame,  # Of `evaluate_stress`, any number of runs
 ) -> pd.DataFrame:  # The same without the originals, and a column `DSC_lost`
     "What each stress costs."
-    keys = ["arm", "seed", "subject", "slice"]
+    keys = ["arm", "fold", "seed", "subject", "slice"]
     untouched = table.stress == "original"
     original = table[untouched].set_index(keys).DSC.rename("original")
     stressed = table[~untouched].join(original, on=keys)
@@ -160,12 +169,13 @@ def dice_lost(
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c33
 def run_records(
-    folder,  # Folder with a subfolder `<arm>-<seed>`, each with its run.json
+    folder,  # Folder with a subfolder `<arm>-<fold>-<seed>`, each with its run.json
     arms,  # Names
+    folds,  # Names
     seeds,  # Numbers
 ) -> list:  # Of dicts; a run without a record is left out
     "What the runs wrote down about themselves."
-    paths = [folder / f"{arm}-{seed}" / "run.json" for arm, seed in product(arms, seeds)]
+    paths = [folder / run.name / "run.json" for run in starmap(Run, product(arms, folds, seeds))]
     return [json.loads(path.read_text()) for path in paths if path.exists()]
 
 
@@ -184,20 +194,21 @@ def machine_line(
 # %% ../../nbs/5_evidence/01_scores.ipynb #s04
 def provenance(
     scores: pd.DataFrame,  # All scores
-    folder,  # Folder with a subfolder `<arm>-<seed>`, each with its run.json
+    folder,  # Folder with a subfolder `<arm>-<fold>-<seed>`, each with its run.json
     dataset: str,  # Name of the data set
     profile: str,  # Name of the profile
 ) -> list:  # Of lines
     "Lines for the captions: data, profile, seeds, how many subjects and slices, machine."
     slices = scores.groupby("subject").slice.nunique()
-    seeds = sorted(scores.seed.unique().tolist())
+    folds, seeds = scores.fold.unique().tolist(), sorted(scores.seed.unique().tolist())
+    who = "the data's own split" if folds == ["paper"] else f"each of {', '.join(folds)} held out once"
     kind = "simulated" if dataset == "phantom" else "real"
     single = [f"one {what}" for what, n in (("seed", len(seeds)), ("subject", len(slices))) if n < 2]
     intervals = f"none, as there is {' and '.join(single)}" if single else "95 %, over seeds and subjects"
     return [
         f"Data: {dataset} ({kind} scans). Profile: {profile}. Seeds: {len(seeds)} ({', '.join(map(str, seeds))}).",
-        f"Validation: {len(slices)} subjects, {slices.sum()} slices. Intervals in tables: {intervals}.",
-        machine_line(run_records(folder, arm_order(scores.arm), seeds)),
+        f"Validation: {len(slices)} subjects, {slices.sum()} slices; {who}. Intervals in tables: {intervals}.",
+        machine_line(run_records(folder, arm_order(scores.arm), folds, seeds)),
     ]
 
 
@@ -221,10 +232,11 @@ def study_record(
     runs,  # Folder with a subfolder per run
     slices,  # Folder of the prepared slices
     arms,  # Names
+    folds,  # Names
     seeds,  # Numbers
 ) -> dict:
     "Everything that made a study."
-    names = [f"{arm}-{seed}" for arm, seed in product(arms, seeds)]
+    names = [run.name for run in starmap(Run, product(arms, folds, seeds))]
     records = {name: json.loads((runs / name / "run.json").read_text()) for name in names}
     report = json.loads((slices / "report.json").read_text())
     same = {key: records[names[0]][key] for key in MACHINE}

@@ -117,9 +117,9 @@ def held_out(
     history: pd.DataFrame,  # A row per arm, seed and epoch, with DSC_a and DSC_b
 ) -> pd.DataFrame:  # A row per arm: DSC_held_out
     "The DSC of an epoch chosen on subjects it is not reported on, mean over halves and seeds."
-    halves = history.reindex(columns=["arm", "seed", "DSC_a", "DSC_b"])
+    halves = history.reindex(columns=["arm", "fold", "seed", "DSC_a", "DSC_b"])
     runs = []
-    for (arm, _), epochs in halves.groupby(["arm", "seed"]):
+    for (arm, _), epochs in halves.groupby(["arm", "fold", "seed"]):
         runs.append({"arm": arm, "DSC_held_out": chosen_elsewhere(epochs)})
     return pd.DataFrame(runs).groupby("arm", as_index=False).DSC_held_out.mean()
 

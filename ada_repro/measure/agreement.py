@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import DataError
+from ..core import DataError, Run
 from ..method.arms import arm_order
 
 
@@ -29,22 +29,22 @@ def window_iou(
 
 # %% ../../nbs/4_measure/04_agreement.ipynb #c07n
 def iou_matrix(
-    windows: pd.DataFrame,  # A row per arm, seed, cycle and slice_index: row and col of the corner
+    windows: pd.DataFrame,  # A row per arm, fold, seed, cycle and slice_index: row and col of the corner
     size: int,  # Side of the windows, in pixels
     cycle: int = 1,  # In the first, all arms explain the same model
-) -> pd.DataFrame:  # A row per seed, arm_a and arm_b: mean iou, and over how many slices
+) -> pd.DataFrame:  # A row per fold, seed, arm_a and arm_b: mean iou, and over how many slices
     "How far the windows of each two arms agree."
     inside = windows[(windows.cycle == cycle) & (windows.row >= 0)]
     rows = []
-    for seed, part in inside.groupby("seed"):
+    for (fold, seed), part in inside.groupby(["fold", "seed"]):
         corners = {}
         for arm in arm_order(part.arm):
             corners[arm] = part[part.arm == arm].set_index("slice_index")[["row", "col"]]
         for arm_a, arm_b in product(corners, repeat=2):
             a, b = corners[arm_a].align(corners[arm_b], join="inner")
             iou = window_iou(a.to_numpy(), b.to_numpy(), size).mean()
-            rows.append((seed, arm_a, arm_b, iou, len(a)))
-    return pd.DataFrame(rows, columns=["seed", "arm_a", "arm_b", "iou", "slices"])
+            rows.append((fold, seed, arm_a, arm_b, iou, len(a)))
+    return pd.DataFrame(rows, columns=["fold", "seed", "arm_a", "arm_b", "iou", "slices"])
 
 
 # %% ../../nbs/4_measure/04_agreement.ipynb #c10
@@ -77,12 +77,13 @@ def mask_iou(
 
 
 def found_examples(
-    folder: Path,  # Folder with a subfolder `<arm>-<seed>` per run
+    folder: Path,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     arms: list,  # Arms that may have an example
-    seed: int,  # Which run
+    fold: str,  # Of the runs
+    seed: int,  # Of the runs
 ) -> dict:  # arm -> its image, target, map and mask
     "The examples that have a hole; `DataError` if there is none, or if they do not show one slice."
-    paths = {arm: folder / f"{arm}-{seed}" / "example.npz" for arm in arm_order(arms)}
+    paths = {arm: folder / Run(arm, fold, seed).name / "example.npz" for arm in arm_order(arms)}
     found = {arm: dict(np.load(path, allow_pickle=False)) for arm, path in paths.items() if path.exists()}
     if not found:
         raise DataError(folder, "no run has example.npz", "Run the ada stage")
@@ -98,12 +99,13 @@ def found_examples(
 
 # %% ../../nbs/4_measure/04_agreement.ipynb #c15b
 def read_examples(
-    folder: Path,  # Folder with a subfolder `<arm>-<seed>` per run
+    folder: Path,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     arms: list,  # Arms that may have an example
-    seed: int,  # Which run
+    fold: str,  # Of the runs
+    seed: int,  # Of the runs
 ) -> dict:  # image (H, W), target (H, W), maps (M, H, W), masks (M, H, W), arms (M,), iou (M, M)
     "The example slice of all arms that have one."
-    parts = found_examples(folder, arms, seed)
+    parts = found_examples(folder, arms, fold, seed)
     first = next(iter(parts.values()))
     masks = np.stack([part["mask"] for part in parts.values()])
     return {

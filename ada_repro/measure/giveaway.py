@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import named_generator
+from ..core import Run, named_generator
 from ..data.slices import Slices
 from ..method.arms import arm_windows, kept
 from ..method.mask import PROTECT, occlude
@@ -90,12 +90,13 @@ def giveaway_example(
 
 
 # %% ../../nbs/4_measure/08_giveaway.ipynb #c17
-COLUMNS = ["arm", "seed", "method", "protect", "split", "subject", "slice", "DSC_original", "DSC_copy"]
+COLUMNS = ["arm", "fold", "seed", "method", "protect", "split", "subject", "slice", "DSC_original", "DSC_copy"]
 
 
 def giveaway_arms(
-    runs: Path,  # Folder with a subfolder `<arm>-<seed>` per run
+    runs: Path,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     slices: Slices,  # Training and validation slices
+    fold: str,  # Of the runs
     seed: int,  # Of the runs
     arms: list,  # Names
     methods: list,  # Names in `SALIENCY`, for the baseline
@@ -110,8 +111,8 @@ def giveaway_arms(
     chosen_by = {"baseline": methods} | {arm: [own_method(arm)] for arm in arms}
     parts = []
     for arm, names in chosen_by.items():
-        model = load_model(runs / f"{arm}-{seed}" / "last.safetensors", width)
+        model = load_model(runs / Run(arm, fold, seed).name / "last.safetensors", width)
         for split, side in sides.items():
             part = giveaway(model, side, [*names, "random"], size, seed, threshold, **options)
-            parts.append(part.assign(arm=arm, seed=seed, split=split))
+            parts.append(part.assign(arm=arm, fold=fold, seed=seed, split=split))
     return pd.concat(parts, ignore_index=True)[COLUMNS]

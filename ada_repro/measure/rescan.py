@@ -28,7 +28,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..core import best_device
+from ..core import Run, best_device
 from ..data.slices import Slices, load_rescans, load_slices
 from ..train.runs import load_model
 from ..train.training import predict, slice_dice
@@ -126,20 +126,21 @@ def area_variation(
     table: pd.DataFrame,  # Of `rescan_arms`
 ) -> pd.DataFrame:  # A row per arm, seed and subject: CV, per cent
     "The coefficient of variation of the grey-matter area over scan and rescan."
-    areas = table.groupby(["arm", "seed", "subject"], sort=False)[["area_mm2", "area_rescan_mm2"]].mean()
+    areas = table.groupby(["arm", "fold", "seed", "subject"], sort=False)[["area_mm2", "area_rescan_mm2"]].mean()
     variation = 100 * areas.std(axis=1) / areas.mean(axis=1)
     return variation.rename("CV").reset_index()
 
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c14
-COLUMNS = ["arm", "seed", "subject", "slice", *MEASURES]
+COLUMNS = ["arm", "fold", "seed", "subject", "slice", *MEASURES]
 
 
 def scanned_twice(
     folder: Path,  # What `prepare` wrote
+    fold: str,  # Whose validation slices
 ) -> tuple[Slices, Tensor]:  # N slices; their rescans (N, 1, H, W)
     "The validation slices that have a rescan; none if the data hold no rescans."
-    slices = load_slices(folder)
+    slices = load_slices(folder, fold)
     there = np.zeros(len(slices), bool)
     rescans = slices.images
     if (Path(folder) / "rescans.npy").is_file():
@@ -151,9 +152,10 @@ def scanned_twice(
 
 
 def rescan_arms(
-    runs: Path,  # Folder with a subfolder `<arm>-<seed>` per run
+    runs: Path,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     scans: Slices,  # Slices that have been scanned twice
     rescans: Tensor,  # The same places in the rescan (N, 1, H, W), in the same order
+    fold: str,  # Of the runs
     seed: int,  # Of the runs
     arms: list,  # Names
     width: int,  # Channels of the network at full resolution
@@ -166,7 +168,7 @@ def rescan_arms(
     device = best_device()
     parts = []
     for arm in arms:
-        model = load_model(runs / f"{arm}-{seed}" / "best.safetensors", width)
+        model = load_model(runs / Run(arm, fold, seed).name / "best.safetensors", width)
         scores = rescan_scores(model, scans.to(device), rescans.to(device), shifts_mm, threshold)
-        parts.append(scores.assign(arm=arm, seed=seed))
+        parts.append(scores.assign(arm=arm, fold=fold, seed=seed))
     return pd.concat(parts, ignore_index=True)[COLUMNS]

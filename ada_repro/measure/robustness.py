@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "COLUMNS",
+    "WEIGHTS",
     "cell_groups",
     "score_changed",
     "group_means",
@@ -12,6 +13,7 @@ __all__ = [
     "predict_cells",
     "evaluate_slice",
     "evaluate",
+    "weight_files",
     "evaluate_run",
 ]
 
@@ -26,7 +28,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core import whole_folder
+from ..core import run_named, whole_folder
 from ..data.slices import Slices
 from ..method.mask import occlude, occlusion_grid, window_mask
 from ..method.unet import UNet
@@ -160,13 +162,23 @@ def evaluate(
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c17
 COLUMNS = [
-    *("arm", "seed", "weights", "site", "subject", "slice", "group", "cells", "empty"),
+    *("arm", "fold", "seed", "weights", "site", "subject", "slice", "group", "cells", "empty"),
     *("DSC", "HSD", "HSD_rows", "TPR", "TNR", "PPV", "DSC_raters"),
 ]
 
 
+WEIGHTS = ("best", "chosen", "last")  # Best on who validates; best on some who train; of the last epoch
+
+
+def weight_files(
+    run: Path,  # Folder of the run
+) -> dict:  # A name of `WEIGHTS` -> its file
+    "The weights that a run has kept."
+    return {weights: run / f"{weights}.safetensors" for weights in WEIGHTS}
+
+
 def evaluate_run(
-    run: Path,  # Folder of the run, named `<arm>-<seed>`
+    run: Path,  # Folder of the run, named `<arm>-<fold>-<seed>`
     folder: Path,  # Folder to write: scores.csv, preds.npz
     slices: Slices,  # Validation slices
     width: int,  # Channels of the network at full resolution
@@ -175,16 +187,15 @@ def evaluate_run(
     threshold: float,  # Probability from which a pixel is grey matter
 ) -> pd.DataFrame:  # A row per slice, group and weights: `COLUMNS`
     "Score a run and write its folder of scores, whole or not at all."
-    arm, _, seed = run.name.rpartition("-")
-    files = {weights: run / f"{weights}.safetensors" for weights in ("best", "last")}
     scores, preds = {}, {}
-    for weights, path in files.items():
-        if weights == "last" and filecmp.cmp(files["best"], path, shallow=False):
-            scores["last"] = scores["best"]
+    for weights, path in weight_files(run).items():
+        same = [earlier for earlier in scores if filecmp.cmp(run / f"{earlier}.safetensors", path, shallow=False)]
+        if same:
+            scores[weights] = scores[same[0]]
         else:
             model = load_model(path, width)
             scores[weights], preds[weights] = evaluate(model, slices, size, near_px, threshold, f"{run.name} {weights}")
-    table = pd.concat(scores, names=["weights"]).reset_index("weights").assign(arm=arm, seed=int(seed))[COLUMNS]
+    table = pd.concat(scores, names=["weights"]).reset_index("weights").assign(**run_named(run.name).keys)[COLUMNS]
     with whole_folder(folder) as to:
         table.to_csv(to / "scores.csv", index=False)
         np.savez_compressed(to / "preds.npz", original=preds["best"][:, 0], context=preds["best"][:, 1])

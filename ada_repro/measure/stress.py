@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..core import named_generator
+from ..core import Run, named_generator, run_named
 from ..data.slices import Slices
 from ..method.mask import occlusion_grid, window_mask
 from ..train.runs import load_model
@@ -202,11 +202,11 @@ def some_of_each(
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c22
-COLUMNS = ["arm", "seed", "subject", "slice", "stress", "DSC"]
+COLUMNS = ["arm", "fold", "seed", "subject", "slice", "stress", "DSC"]
 
 
 def evaluate_stress(
-    run: Path,  # Folder of the run, named `<arm>-<seed>`
+    run: Path,  # Folder of the run, named `<arm>-<fold>-<seed>`
     slices: Slices,  # Validation slices
     width: int,  # Channels of the network at full resolution
     near_mm: float,  # How near to the grey matter a copy must differ to count
@@ -214,7 +214,7 @@ def evaluate_stress(
     threshold: float,  # Probability from which a pixel is grey matter
 ) -> pd.DataFrame:  # A row per slice and stress, and one for the original: `COLUMNS`
     "How the best epoch of a run stands every stress."
-    arm, _, seed = run.name.rpartition("-")
+    told = run_named(run.name)
     model, slices = load_model(run / "best.safetensors", width), some_of_each(slices, per_subject)
     target, spacing_mm = slices.consensus, slices.table.spacing_mm.iloc[0]
     near = zones(target, spacing_mm, near_mm) < 2
@@ -224,19 +224,21 @@ def evaluate_stress(
         dice = {"original": mean_dice(predict(model, one, threshold), target[i : i + 1])}
         image = one.cpu()
         for name, apply in STRESS.items():
-            generator = named_generator(int(seed), "stress", name, at.subject, at.slice)
+            generator = named_generator(told.seed, "stress", name, at.subject, at.slice)
             copies = apply(image, generator, spacing_mm)
             dice[name] = stressed_dice(model, image, target[i], copies, near[i], threshold)
-        rows.extend((arm, int(seed), at.subject, at.slice, name, value) for name, value in dice.items())
+        who = (told.arm, told.fold, told.seed, at.subject, at.slice)
+        rows.extend((*who, name, value) for name, value in dice.items())
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c22b
 def stress_arms(
-    runs: Path,  # Folder with a subfolder `<arm>-<seed>` per run
+    runs: Path,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     arms: list,  # Names
+    fold: str,  # Of the runs
     seed: int,  # Of the runs
     *how,  # Of `evaluate_stress`, behind the run
 ) -> pd.DataFrame:  # As `evaluate_stress`, all arms
-    "All arms of a seed; a stress is drawn alike for each, so that they are paired."
-    return pd.concat([evaluate_stress(runs / f"{arm}-{seed}", *how) for arm in arms], ignore_index=True)
+    "All arms of a fold and seed; a stress is drawn alike for each, so that they are paired."
+    return pd.concat([evaluate_stress(runs / Run(arm, fold, seed).name, *how) for arm in arms], ignore_index=True)

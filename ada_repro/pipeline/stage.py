@@ -141,7 +141,7 @@ class Job:
     @property
     def name(self) -> str:
         "Stage, arm and seed, as far as it has them; `ValueError` if it would not be a plain name."
-        told = [str(self.given[key]) for key in ("arm", "seed") if key in self.given]
+        told = [str(self.given[key]) for key in ("arm", "fold", "seed") if key in self.given]
         name = "-".join([self.notebook.stem, *told])
         if not re.fullmatch(r"[\w.-]+", name):
             raise ValueError(f"{name!r} is not a plain name. Use letters, digits, _ - and . only")

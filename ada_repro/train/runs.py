@@ -55,8 +55,10 @@ from ada_repro.core import (
     DATA,
     ROOT,
     DataError,
+    Run,
     best_device,
     folder_hash,
+    run_named,
     run_record,
     whole_file,
     whole_folder,
@@ -183,15 +185,14 @@ def windows_table(
 
 # %% ../../nbs/3_train/03_runs.ipynb #c11w
 def write_run(
-    folder: Path,  # The run's folder, its name is `<arm>-<seed>`
+    folder: Path,  # The run's folder, its name is `<arm>-<fold>-<seed>`
     state: State,  # At the end of training
     record: dict,  # Of `run_record`
     example: dict,  # Arrays of the first look: image, target, map, mask; None without one
     keep_state: bool,  # Also keep what is needed to train on from the end
 ):
     "Write the folder of a finished run, whole or not at all."
-    arm, _, seed = folder.name.rpartition("-")
-    who = {"arm": arm, "seed": int(seed)}
+    who = run_named(folder.name).keys
     with whole_folder(folder) as to:
         pd.DataFrame(state.history).assign(**who).to_csv(to / "history.csv", index=False)
         if state.windows:
@@ -199,6 +200,7 @@ def write_run(
             columns = [*who, *windows.columns]
             windows.assign(**who)[columns].to_csv(to / "windows.csv", index=False)
         save_file(state.best, to / "best.safetensors")
+        save_file(state.chosen, to / "chosen.safetensors")
         save_file(cpu_weights(state.model), to / "last.safetensors")
         if example:
             np.savez_compressed(to / "example.npz", **{name: value.cpu().numpy() for name, value in example.items()})
@@ -249,7 +251,7 @@ def run_through(
 
 # %% ../../nbs/3_train/03_runs.ipynb #c14f
 def fit(
-    folder: Path,  # The run's folder, its name is `<arm>-<seed>`
+    folder: Path,  # The run's folder, its name is `<arm>-<fold>-<seed>`
     state: State,  # Where to begin
     slices_in: Path,  # Folder of the slices
     keep_state=False,  # Also keep what is needed to train on from the end
@@ -257,7 +259,8 @@ def fit(
 ) -> pd.DataFrame:  # The history, a row per epoch
     "Train to the end, from the last checkpoint if there is one, and write the run."
     started, seen = time.time(), folder_hash(slices_in)
-    data, validation = (load_slices(slices_in).subset(split).to(best_device()) for split in ("train", "val"))
+    slices = load_slices(slices_in, run_named(folder.name).fold).to(best_device())
+    data, validation = slices.subset("train"), slices.subset("val")
     record = first_record(state, seen, how)
     checkpoints = DATA / "checkpoints" / f"{folder.name}-{run_key(record)}"
     example = first_look(state.model, data, **how) if how["cycles"] else None
@@ -312,7 +315,7 @@ def parent_state(
 ) -> State:  # The same state, ready for the first cycle
     "The state in which the baseline ended: weights and Adam's moments. History and best epoch of an arm are its own."
     load_state(state, folder / "state.pt")
-    state.history, state.best = [], {}
+    state.history, state.best, state.chosen = [], {}, {}
     return state
 
 
@@ -389,6 +392,7 @@ def write_weights(
     folder: Path,  # Folder to write: a file per arm, card.json, README.md
     study: Path,  # Holds the study's `slices`, `runs` and `scores`
     arms: list,  # Names
+    fold: str,  # Of the runs
     seed: int,  # Of the runs
     profile: str,  # Name of the profile they were trained with
     width: int,  # Channels of the network at full resolution
@@ -399,7 +403,7 @@ def write_weights(
     with whole_folder(folder) as to:
         entries = {}
         for arm in arms:
-            run, scores = (study / kind / f"{arm}-{seed}" for kind in ("runs", "scores"))
+            run, scores = (study / kind / Run(arm, fold, seed).name for kind in ("runs", "scores"))
             weights = load_file(run / "best.safetensors")
             rounded = {name: v.half() if v.is_floating_point() else v for name, v in weights.items()}
             save_file(rounded, to / f"{arm}.safetensors")
@@ -409,6 +413,7 @@ def write_weights(
             "slices_sha256": json.loads((run / "run.json").read_text())["data"],
             "validation": f"{len(seen)} validation slices of {seen.subject.nunique()} subjects",
             "profile": profile,
+            "fold": fold,
             "seed": seed,
             "commit": commit,
             "width": width,

@@ -22,6 +22,7 @@ __all__ = [
     "slice_dice",
     "mean_dice",
     "cpu_weights",
+    "is_highest",
     "validate",
     "choices_of",
     "draws_of",
@@ -40,7 +41,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import best_device, check_choice, check_number, check_tensor, name_seed, named_generator
-from ..data.slices import Slices
+from ..data.slices import Slices, some_people
 from ..method.arms import arm_windows, check_arms, kept
 from ..method.mask import PROTECT, occlude
 from ..method.saliency import EXPLAINED
@@ -70,6 +71,7 @@ class State:
     windows: list = field(default_factory=list)  # A (corners (N, 2), flat (N,)) for each cycle begun
     history: list = field(default_factory=list)  # A record of each epoch
     best: dict = field(default_factory=dict)  # Weights of the best validation epoch, on the CPU
+    chosen: dict = field(default_factory=dict)  # Weights of the epoch chosen on people who train, on the CPU
 
     def tensors(self):
         "All of it, as tensors and plain values."
@@ -80,6 +82,7 @@ class State:
             "windows": self.windows,
             "history": self.history,
             "best": self.best,
+            "chosen": self.chosen,
         }
 
 
@@ -265,21 +268,34 @@ def cpu_weights(
     }
 
 
+def is_highest(
+    record: dict,  # Of the newest epoch
+    history: list,  # Of the epochs before it
+    value: str,  # Column
+) -> bool:
+    "Whether no epoch so far is as good."
+    return record[value] > max((earlier[value] for earlier in history), default=-1)
+
+
 def validate(
     state: State,  # After an epoch; takes its record, and its weights if it is the best so far
     validation: Slices,  # Validation slices
+    choosing: Slices,  # Slices of people who train
     threshold: float,  # Probability from which a pixel is grey matter, in (0, 1)
     cycle: int,  # Cycle under way
     loss: float,  # Of the epoch
-) -> dict:  # epoch, cycle, loss, DSC; DSC_a and DSC_b of the halves, NaN where there is one subject
+) -> dict:  # epoch, cycle, loss; DSC of validation, DSC_a and DSC_b of its halves (NaN for one subject); DSC_select
     "The record of an epoch."
     dice = slice_dice(predict(state.model, validation.images, threshold), validation.consensus).cpu()
     subject = pd.factorize(validation.table.get("subject", validation.table.index))[0]
     second = torch.from_numpy(subject % 2 == 1)
     record = {"epoch": state.epoch, "cycle": cycle, "loss": loss, "DSC": dice.mean().item()}
     record |= {"DSC_a": dice[~second].mean().item(), "DSC_b": dice[second].mean().item()}
-    if record["DSC"] > max((earlier["DSC"] for earlier in state.history), default=-1):
+    record["DSC_select"] = mean_dice(predict(state.model, choosing.images, threshold), choosing.consensus)
+    if is_highest(record, state.history, "DSC"):
         state.best = cpu_weights(state.model)
+    if is_highest(record, state.history, "DSC_select"):
+        state.chosen = cpu_weights(state.model)
     state.history.append(record)
     return record
 
@@ -379,7 +395,7 @@ def train(
     spacing_mm, augmentation = data.table.spacing_mm.iloc[0], augmentation or {}
     draw(1, data.images.shape[-1], named_generator(seed, "trial"), spacing_mm, **augmentation)  # refuses what it cannot
 
-    draws = draws_of(arm, seed)
+    choosing, draws = some_people(data), draws_of(arm, seed)
     for cycle in range(len(state.windows), cycles + 1):
         if cycle > len(state.windows):
             generator = named_generator(seed, "windows", arm, cycle)
@@ -387,4 +403,4 @@ def train(
         mask = kept(state.windows[-1][0], size, data.consensus, protect) if cycle else None
         while state.epoch < standard_epochs + cycle * ada_epochs:
             loss = train_epoch(state, data, mask, draws, batch_size, augmentation, augment_copies, fill)
-            yield validate(state, validation, threshold, cycle, loss)
+            yield validate(state, validation, choosing, threshold, cycle, loss)
