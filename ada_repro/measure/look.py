@@ -212,6 +212,7 @@ def long_table(
     return pd.concat(wide).melt(keys, var_name="measure").dropna(subset="value", ignore_index=True)
 
 
+# %% ../../nbs/4_measure/05_look.ipynb #c25b
 def look_at(
     runs: Path,  # Folder with a subfolder `<arm>-<seed>` per run
     slices: Slices,  # Validation slices
