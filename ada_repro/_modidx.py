@@ -69,6 +69,19 @@ d = {
                 "ada_repro/data/datasets.py",
             ),
             "ada_repro.data.datasets.Bids.limits": ("1_data/datasets.html#bids.limits", "ada_repro/data/datasets.py"),
+            "ada_repro.data.datasets.BidsFolder": ("1_data/datasets.html#bidsfolder", "ada_repro/data/datasets.py"),
+            "ada_repro.data.datasets.BidsFolder.cord": (
+                "1_data/datasets.html#bidsfolder.cord",
+                "ada_repro/data/datasets.py",
+            ),
+            "ada_repro.data.datasets.BidsFolder.mask": (
+                "1_data/datasets.html#bidsfolder.mask",
+                "ada_repro/data/datasets.py",
+            ),
+            "ada_repro.data.datasets.BidsFolder.subjects": (
+                "1_data/datasets.html#bidsfolder.subjects",
+                "ada_repro/data/datasets.py",
+            ),
             "ada_repro.data.datasets.Crop": ("1_data/datasets.html#crop", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.Crop.cut": ("1_data/datasets.html#crop.cut", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.Crop.seen": ("1_data/datasets.html#crop.seen", "ada_repro/data/datasets.py"),
@@ -161,6 +174,7 @@ d = {
             ),
             "ada_repro.data.datasets.read_rescan": ("1_data/datasets.html#read_rescan", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.read_sidecar": ("1_data/datasets.html#read_sidecar", "ada_repro/data/datasets.py"),
+            "ada_repro.data.datasets.read_tsv": ("1_data/datasets.html#read_tsv", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.report_row": ("1_data/datasets.html#report_row", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.report_settings": (
                 "1_data/datasets.html#report_settings",
