@@ -74,6 +74,19 @@ d = {
                 "ada_repro/data/datasets.py",
             ),
             "ada_repro.data.datasets.Bids.limits": ("1_data/datasets.html#bids.limits", "ada_repro/data/datasets.py"),
+            "ada_repro.data.datasets.BidsFolder": ("1_data/datasets.html#bidsfolder", "ada_repro/data/datasets.py"),
+            "ada_repro.data.datasets.BidsFolder.cord": (
+                "1_data/datasets.html#bidsfolder.cord",
+                "ada_repro/data/datasets.py",
+            ),
+            "ada_repro.data.datasets.BidsFolder.mask": (
+                "1_data/datasets.html#bidsfolder.mask",
+                "ada_repro/data/datasets.py",
+            ),
+            "ada_repro.data.datasets.BidsFolder.subjects": (
+                "1_data/datasets.html#bidsfolder.subjects",
+                "ada_repro/data/datasets.py",
+            ),
             "ada_repro.data.datasets.Crop": ("1_data/datasets.html#crop", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.Crop.cut": ("1_data/datasets.html#crop.cut", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.Crop.seen": ("1_data/datasets.html#crop.seen", "ada_repro/data/datasets.py"),
@@ -165,6 +178,7 @@ d = {
             ),
             "ada_repro.data.datasets.read_rescan": ("1_data/datasets.html#read_rescan", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.read_sidecar": ("1_data/datasets.html#read_sidecar", "ada_repro/data/datasets.py"),
+            "ada_repro.data.datasets.read_tsv": ("1_data/datasets.html#read_tsv", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.report_row": ("1_data/datasets.html#report_row", "ada_repro/data/datasets.py"),
             "ada_repro.data.datasets.report_settings": (
                 "1_data/datasets.html#report_settings",
@@ -1424,7 +1438,6 @@ d = {
             "ada_repro.train.runs.first_look": ("3_train/runs.html#first_look", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_record": ("3_train/runs.html#first_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.fit": ("3_train/runs.html#fit", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.home": ("3_train/runs.html#home", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_checkpoint": ("3_train/runs.html#load_checkpoint", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_model": ("3_train/runs.html#load_model", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_state": ("3_train/runs.html#load_state", "ada_repro/train/runs.py"),

@@ -7,6 +7,7 @@ __all__ = [
     "DATASETS",
     "DEPTH",
     "ENDINGS",
+    "SITE_COLUMNS",
     "OPEN_BIDS",
     "OPEN_VALIDATION",
     "Subject",
@@ -21,6 +22,7 @@ __all__ = [
     "stem",
     "find_masks",
     "mask_of",
+    "read_tsv",
     "read_participants",
     "read_sidecar",
     "site_of",
@@ -28,6 +30,7 @@ __all__ = [
     "session_of",
     "rescan_of",
     "find_scans",
+    "BidsFolder",
     "read_bids",
     "gm_challenge",
     "bids",
@@ -314,24 +317,32 @@ def mask_of(
 
 
 # %% ../../nbs/1_data/03_datasets.ipynb #c33d
+SITE_COLUMNS = ("site", "institution", "institution_id")
+
+
+def read_tsv(
+    path: Path,  # Table with tabs, UTF-8
+) -> list:  # A dict per row, its keys in small letters
+    "A table of BIDS, all of it text."
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as f:
+            rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more", restval=""))
+    except (OSError, ValueError, csv.Error) as e:
+        raise DataError(path, f"cannot be read ({str(e).splitlines()[0]})", "Save it as UTF-8, with tabs") from None
+    return [{key.strip().lower(): value for key, value in row.items()} for row in rows]
+
+
 def read_participants(
     folder: Path,  # BIDS folder
 ) -> dict:  # 'sub-01' -> site, of those whose site is stated
-    "The sites of `participants.tsv`; all of it is text."
+    "The sites of `participants.tsv`."
     path = folder / "participants.tsv"
-    if not path.is_file():
-        return {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as f:
-            rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, ValueError, csv.Error) as e:
-        raise DataError(path, f"cannot be read ({str(e).splitlines()[0]})", "Save it as UTF-8, with tabs") from None
+    rows = read_tsv(path) if path.is_file() else []
     sites = {}
     for row in rows:
-        named = {key.lower().strip(): value for key, value in row.items() if isinstance(value, str) and key}
-        site = next((named[key].strip() for key in ("site", "institution", "institution_id") if named.get(key)), "")
-        if site and site != "n/a":
-            sites[named.get("participant_id", "").strip()] = site
+        stated = [row[column].strip() for column in SITE_COLUMNS if row.get(column)]
+        if stated and stated[0] != "n/a":
+            sites[row.get("participant_id", "").strip()] = stated[0]
     return sites
 
 
@@ -405,31 +416,49 @@ def find_scans(
     return sessions
 
 
-def read_bids(
-    folder: Path,  # BIDS folder
-    how: Bids,  # How to read it
-) -> tuple:  # Subjects, all of them training; names of the sessions without a mask
-    "Who was scanned where, and which masks belong to which scan."
-    sites, masks = read_participants(folder), find_masks(folder)
-    subjects, left_out = [], []
-    for session, scans in find_scans(folder, how.image_suffix).items():
-        labelled = {}
-        for scan in scans:
-            mask = mask_of(scan, how.image_suffix, how.label_suffix, masks)
-            if mask:
-                labelled[scan] = mask
-        if not labelled:
-            left_out.append(session)
+@dataclass(frozen=True)
+class BidsFolder:
+    "What is found in a BIDS folder, and how it is to be read."
+
+    how: Bids  # How
+    sites: dict  # Of `read_participants`
+    masks: dict  # Of `find_masks`
+
+    def mask(
+        self,
+        scan: Path,  # Scan
+        suffix: str,  # Of the mask
+    ) -> Path:  # None where there is none
+        "A mask of a scan."
+        return mask_of(scan, self.how.image_suffix, suffix, self.masks)
+
+    def cord(
+        self,
+        scan: Path,  # Scan
+        label: Path,  # Its mask
+    ) -> Path:  # None where no cord is asked for; where it is missing, its name beside the mask
+        "The cord mask of a scan."
+        suffix = self.how.cord_suffix
+        if suffix == "none":
+            return None
+        return self.mask(scan, suffix) or label.with_name(f"{stem(scan)}_{suffix}.nii.gz")
+
+    def subjects(
+        self,
+        session: str,  # 'sub-01_ses-2'
+        scans: list,  # Of that session
+    ) -> list:  # Empty where no scan has a mask
+        "The scans of a session that have masks, all of them training."
+        masks = {scan: self.mask(scan, self.how.label_suffix) for scan in scans}
+        labelled = {scan: mask for scan, mask in masks.items() if mask}
+        name = session.split("_")[0]
+        found = []
         for scan, mask in labelled.items():
-            name = session.split("_")[0]
-            cord = None
-            if how.cord_suffix != "none":
-                cord = mask_of(scan, how.image_suffix, how.cord_suffix, masks)
-                cord = cord or mask.with_name(f"{stem(scan)}_{how.cord_suffix}.nii.gz")
-            subjects.append(
+            cord = self.cord(scan, mask)
+            found.append(
                 Subject(
-                    site=site_of(scan, sites.get(name, "")),
-                    subject=session if len(labelled) == 1 else stem(scan).removesuffix(f"_{how.image_suffix}"),
+                    site=site_of(scan, self.sites.get(name, "")),
+                    subject=session if len(labelled) == 1 else stem(scan).removesuffix(f"_{self.how.image_suffix}"),
                     person=person_of(name),
                     split="train",
                     image=scan,
@@ -437,10 +466,25 @@ def read_bids(
                     cord=cord,
                     labels=(0, 1),
                     crop="label" if cord is None else "cord",
-                    limits=how.limits,
+                    limits=self.how.limits,
                     rescan=rescan_of(scan, scans, labelled),
                 )
             )
+        return found
+
+
+def read_bids(
+    folder: Path,  # BIDS folder
+    how: Bids,  # How to read it
+) -> tuple:  # Subjects, all of them training; names of the sessions without a mask
+    "Who was scanned where, and which masks belong to which scan."
+    found = BidsFolder(how, read_participants(folder), find_masks(folder))
+    subjects, left_out = [], []
+    for session, scans in find_scans(folder, how.image_suffix).items():
+        labelled = found.subjects(session, scans)
+        subjects += labelled
+        if not labelled:
+            left_out.append(session)
     return subjects, left_out
 
 

@@ -12,7 +12,6 @@ __all__ = [
     "load_state",
     "save_checkpoint",
     "load_checkpoint",
-    "home",
     "median_slice",
     "windows_table",
     "write_run",
@@ -148,14 +147,6 @@ def load_checkpoint(
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c10n
-def home(
-    arm: str,  # Name
-) -> Path:
-    "Where the runs and scores of an arm live: `data` for an arm of the study, `data/variants` for any other variant."
-    in_study = (DATA / "arms" / f"{arm}.py").is_file()  # written for each of them by the stage `check`
-    return DATA if in_study or "." not in arm else DATA / "variants"
-
-
 def median_slice(
     target: Tensor,  # (N, H, W), bool
 ) -> int:

@@ -189,6 +189,23 @@ def test_nothing_is_written_on_failure(name, copy, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["raw"]
 
 
+def test_a_challenge_that_is_not_compressed(copy, challenge, tmp_path):
+    for p in list(copy.iterdir())[::2]:
+        p.with_suffix("").write_bytes(gzip.decompress(p.read_bytes()))
+        p.unlink()
+    s = prepare("scgm", copy, tmp_path / "slices", 0.5, 40)
+    truth = prepare("scgm", challenge, tmp_path / "truth", 0.5, 40)
+    assert np.array_equal(s.images, truth.images) and np.array_equal(s.targets, truth.targets)
+    assert set(json.loads((tmp_path / "slices" / "report.json").read_text())["manifest"]) == {
+        p.name for p in copy.iterdir()
+    }
+    for name in ("site1-sc01-image.nii", "site1-sc01-image.nii.gz"):
+        (copy / name).unlink(missing_ok=True)  # linked to the original
+        (copy / name).write_bytes(b"old or new")
+    (problem,) = check("scgm", copy)
+    assert "site1-sc01-image.nii.gz: stands there a second time" in problem
+
+
 def test_an_older_result_survives_a_failure(copy, tmp_path):
     prepare("scgm", copy, tmp_path / "slices", 0.5, 40)
     (copy / "site1-sc01-image.nii.gz").unlink()
