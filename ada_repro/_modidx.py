@@ -1166,22 +1166,167 @@ d = {
             "ada_repro.method.unet.graph_nodes": ("2_method/unet.html#graph_nodes", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.half_block": ("2_method/unet.html#half_block", "ada_repro/method/unet.py"),
         },
+        "ada_repro.pipeline.code": {
+            "ada_repro.pipeline.code.FullNames": ("6_pipeline/code.html#fullnames", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.FullNames.__init__": (
+                "6_pipeline/code.html#fullnames.__init__",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.FullNames.visit_Expr": (
+                "6_pipeline/code.html#fullnames.visit_expr",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.FullNames.visit_ImportFrom": (
+                "6_pipeline/code.html#fullnames.visit_importfrom",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.code_cells": ("6_pipeline/code.html#code_cells", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.export": ("6_pipeline/code.html#export", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.exported_code": (
+                "6_pipeline/code.html#exported_code",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.fingerprint": ("6_pipeline/code.html#fingerprint", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.imported_modules": (
+                "6_pipeline/code.html#imported_modules",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.is_import": ("6_pipeline/code.html#is_import", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.is_list_of_names": (
+                "6_pipeline/code.html#is_list_of_names",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.is_method": ("6_pipeline/code.html#is_method", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.last_state": ("6_pipeline/code.html#last_state", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.library": ("6_pipeline/code.html#library", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.main": ("6_pipeline/code.html#main", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.mentioned": ("6_pipeline/code.html#mentioned", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.method_source": (
+                "6_pipeline/code.html#method_source",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.module_file": ("6_pipeline/code.html#module_file", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.module_name": ("6_pipeline/code.html#module_name", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.notebook_tree": (
+                "6_pipeline/code.html#notebook_tree",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.parse": ("6_pipeline/code.html#parse", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.registered_methods": (
+                "6_pipeline/code.html#registered_methods",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.run_quietly": ("6_pipeline/code.html#run_quietly", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.stage_code": ("6_pipeline/code.html#stage_code", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.unexported": ("6_pipeline/code.html#unexported", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.without_methods": (
+                "6_pipeline/code.html#without_methods",
+                "ada_repro/pipeline/code.py",
+            ),
+            "ada_repro.pipeline.code.write_arms": ("6_pipeline/code.html#write_arms", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.write_code": ("6_pipeline/code.html#write_code", "ada_repro/pipeline/code.py"),
+            "ada_repro.pipeline.code.write_parts": ("6_pipeline/code.html#write_parts", "ada_repro/pipeline/code.py"),
+        },
         "ada_repro.pipeline.engine": {
+            "ada_repro.pipeline.engine.Board": ("6_pipeline/engine.html#board", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.Board.__init__": (
+                "6_pipeline/engine.html#board.__init__",
+                "ada_repro/pipeline/engine.py",
+            ),
+            "ada_repro.pipeline.engine.Board.run": ("6_pipeline/engine.html#board.run", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.Board.show": (
+                "6_pipeline/engine.html#board.show",
+                "ada_repro/pipeline/engine.py",
+            ),
             "ada_repro.pipeline.engine.count_jobs": (
                 "6_pipeline/engine.html#count_jobs",
                 "ada_repro/pipeline/engine.py",
             ),
             "ada_repro.pipeline.engine.pieces": ("6_pipeline/engine.html#pieces", "ada_repro/pipeline/engine.py"),
             "ada_repro.pipeline.engine.run_all": ("6_pipeline/engine.html#run_all", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.run_changed": (
+                "6_pipeline/engine.html#run_changed",
+                "ada_repro/pipeline/engine.py",
+            ),
             "ada_repro.pipeline.engine.run_stage": ("6_pipeline/engine.html#run_stage", "ada_repro/pipeline/engine.py"),
             "ada_repro.pipeline.engine.side_by_side": (
                 "6_pipeline/engine.html#side_by_side",
                 "ada_repro/pipeline/engine.py",
             ),
             "ada_repro.pipeline.engine.to_run": ("6_pipeline/engine.html#to_run", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.why_not": ("6_pipeline/engine.html#why_not", "ada_repro/pipeline/engine.py"),
+        },
+        "ada_repro.pipeline.kernel": {
+            "ada_repro.pipeline.kernel.hides": ("6_pipeline/kernel.html#hides", "ada_repro/pipeline/kernel.py"),
+            "ada_repro.pipeline.kernel.kernel_command": (
+                "6_pipeline/kernel.html#kernel_command",
+                "ada_repro/pipeline/kernel.py",
+            ),
+            "ada_repro.pipeline.kernel.leave_foreign_modules": (
+                "6_pipeline/kernel.html#leave_foreign_modules",
+                "ada_repro/pipeline/kernel.py",
+            ),
+            "ada_repro.pipeline.kernel.main": ("6_pipeline/kernel.html#main", "ada_repro/pipeline/kernel.py"),
+            "ada_repro.pipeline.kernel.path_entries": (
+                "6_pipeline/kernel.html#path_entries",
+                "ada_repro/pipeline/kernel.py",
+            ),
+            "ada_repro.pipeline.kernel.read_nothing": (
+                "6_pipeline/kernel.html#read_nothing",
+                "ada_repro/pipeline/kernel.py",
+            ),
+        },
+        "ada_repro.pipeline.locks": {
+            "ada_repro.pipeline.locks.Busy": ("6_pipeline/locks.html#busy", "ada_repro/pipeline/locks.py"),
+            "ada_repro.pipeline.locks.held": ("6_pipeline/locks.html#held", "ada_repro/pipeline/locks.py"),
+            "ada_repro.pipeline.locks.hold_for_life": (
+                "6_pipeline/locks.html#hold_for_life",
+                "ada_repro/pipeline/locks.py",
+            ),
+            "ada_repro.pipeline.locks.lock_or_raise": (
+                "6_pipeline/locks.html#lock_or_raise",
+                "ada_repro/pipeline/locks.py",
+            ),
+            "ada_repro.pipeline.locks.wait_for": ("6_pipeline/locks.html#wait_for", "ada_repro/pipeline/locks.py"),
+        },
+        "ada_repro.pipeline.params": {
+            "ada_repro.pipeline.params.check_names": (
+                "6_pipeline/params.html#check_names",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_spelling": (
+                "6_pipeline/params.html#check_spelling",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.parse_words": (
+                "6_pipeline/params.html#parse_words",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.plain_value": (
+                "6_pipeline/params.html#plain_value",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.read_params": (
+                "6_pipeline/params.html#read_params",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.stage_parameters": (
+                "6_pipeline/params.html#stage_parameters",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.typed": ("6_pipeline/params.html#typed", "ada_repro/pipeline/params.py"),
         },
         "ada_repro.pipeline.stage": {
+            "ada_repro.pipeline.stage.Job": ("6_pipeline/stage.html#job", "ada_repro/pipeline/stage.py"),
+            "ada_repro.pipeline.stage.Job.copy": ("6_pipeline/stage.html#job.copy", "ada_repro/pipeline/stage.py"),
+            "ada_repro.pipeline.stage.Job.name": ("6_pipeline/stage.html#job.name", "ada_repro/pipeline/stage.py"),
+            "ada_repro.pipeline.stage.OwnKernel": ("6_pipeline/stage.html#ownkernel", "ada_repro/pipeline/stage.py"),
+            "ada_repro.pipeline.stage.OwnKernel.kernel_spec": (
+                "6_pipeline/stage.html#ownkernel.kernel_spec",
+                "ada_repro/pipeline/stage.py",
+            ),
             "ada_repro.pipeline.stage.check_room": ("6_pipeline/stage.html#check_room", "ada_repro/pipeline/stage.py"),
+            "ada_repro.pipeline.stage.execute": ("6_pipeline/stage.html#execute", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.find_stage": ("6_pipeline/stage.html#find_stage", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.in_one_line": (
                 "6_pipeline/stage.html#in_one_line",
@@ -1192,36 +1337,36 @@ d = {
                 "6_pipeline/stage.html#notebook_parameters",
                 "ada_repro/pipeline/stage.py",
             ),
-            "ada_repro.pipeline.stage.parse_words": (
-                "6_pipeline/stage.html#parse_words",
-                "ada_repro/pipeline/stage.py",
-            ),
+            "ada_repro.pipeline.stage.read_job": ("6_pipeline/stage.html#read_job", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.run_notebook": (
                 "6_pipeline/stage.html#run_notebook",
                 "ada_repro/pipeline/stage.py",
             ),
+            "ada_repro.pipeline.stage.show_progress": (
+                "6_pipeline/stage.html#show_progress",
+                "ada_repro/pipeline/stage.py",
+            ),
+            "ada_repro.pipeline.stage.speak_utf8": ("6_pipeline/stage.html#speak_utf8", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.strip_noise": (
                 "6_pipeline/stage.html#strip_noise",
                 "ada_repro/pipeline/stage.py",
             ),
             "ada_repro.pipeline.stage.tidy": ("6_pipeline/stage.html#tidy", "ada_repro/pipeline/stage.py"),
-            "ada_repro.pipeline.stage.typed": ("6_pipeline/stage.html#typed", "ada_repro/pipeline/stage.py"),
+            "ada_repro.pipeline.stage.what_happened": (
+                "6_pipeline/stage.html#what_happened",
+                "ada_repro/pipeline/stage.py",
+            ),
         },
         "ada_repro.pipeline.start": {
-            "ada_repro.pipeline.start.Busy": ("6_pipeline/start.html#busy", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.check_files": (
                 "6_pipeline/start.html#check_files",
                 "ada_repro/pipeline/start.py",
             ),
-            "ada_repro.pipeline.start.check_names": (
-                "6_pipeline/start.html#check_names",
+            "ada_repro.pipeline.start.has_all_values": (
+                "6_pipeline/start.html#has_all_values",
                 "ada_repro/pipeline/start.py",
             ),
-            "ada_repro.pipeline.start.held": ("6_pipeline/start.html#held", "ada_repro/pipeline/start.py"),
-            "ada_repro.pipeline.start.hold_for_life": (
-                "6_pipeline/start.html#hold_for_life",
-                "ada_repro/pipeline/start.py",
-            ),
+            "ada_repro.pipeline.start.is_cut": ("6_pipeline/start.html#is_cut", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.is_json": ("6_pipeline/start.html#is_json", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.is_whole_lock": (
                 "6_pipeline/start.html#is_whole_lock",
@@ -1230,12 +1375,12 @@ d = {
             "ada_repro.pipeline.start.last_word": ("6_pipeline/start.html#last_word", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.main": ("6_pipeline/start.html#main", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.mend": ("6_pipeline/start.html#mend", "ada_repro/pipeline/start.py"),
-            "ada_repro.pipeline.start.read_params": (
-                "6_pipeline/start.html#read_params",
+            "ada_repro.pipeline.start.repro": ("6_pipeline/start.html#repro", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.stop_all": ("6_pipeline/start.html#stop_all", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.wait_for_others": (
+                "6_pipeline/start.html#wait_for_others",
                 "ada_repro/pipeline/start.py",
             ),
-            "ada_repro.pipeline.start.stop_all": ("6_pipeline/start.html#stop_all", "ada_repro/pipeline/start.py"),
-            "ada_repro.pipeline.start.wait_for": ("6_pipeline/start.html#wait_for", "ada_repro/pipeline/start.py"),
         },
         "ada_repro.train.augment": {
             "ada_repro.train.augment.Draws": ("3_train/augment.html#draws", "ada_repro/train/augment.py"),
@@ -1254,6 +1399,10 @@ d = {
                 "3_train/augment.html#spread_matrix",
                 "ada_repro/train/augment.py",
             ),
+        },
+        "ada_repro.train.choices": {
+            "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
             "ada_repro.train.runs.card_entry": ("3_train/runs.html#card_entry", "ada_repro/train/runs.py"),
