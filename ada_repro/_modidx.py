@@ -24,6 +24,7 @@ d = {
             "ada_repro.core.fits": ("core.html#fits", "ada_repro/core.py"),
             "ada_repro.core.folder_hash": ("core.html#folder_hash", "ada_repro/core.py"),
             "ada_repro.core.is_running": ("core.html#is_running", "ada_repro/core.py"),
+            "ada_repro.core.module_version": ("core.html#module_version", "ada_repro/core.py"),
             "ada_repro.core.name_seed": ("core.html#name_seed", "ada_repro/core.py"),
             "ada_repro.core.named_generator": ("core.html#named_generator", "ada_repro/core.py"),
             "ada_repro.core.named_rng": ("core.html#named_rng", "ada_repro/core.py"),

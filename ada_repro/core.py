@@ -7,6 +7,7 @@ __all__ = [
     "ROOT",
     "DATA",
     "FIGURES",
+    "RECORDED",
     "find_root",
     "DataError",
     "check_choice",
@@ -28,6 +29,7 @@ __all__ = [
     "whole_file",
     "whole_files",
     "folder_hash",
+    "module_version",
     "run_record",
     "write_json",
 ]
@@ -44,7 +46,7 @@ import shutil
 import sys
 import time
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib import import_module
 from math import inf, isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -343,6 +345,16 @@ def folder_hash(
 
 
 # %% ../nbs/00_core.ipynb #c22n
+RECORDED = ("torch", "captum", "numpy", "scipy", "nibabel")
+
+
+def module_version(
+    name: str,  # Of a module
+) -> str:
+    "The version that a module gives itself, as it is imported here."
+    return str(getattr(import_module(name), "__version__", "unknown"))
+
+
 def run_record(
     params: dict,  # What the run was told
     data: str,  # Hash of the data it saw
@@ -351,12 +363,11 @@ def run_record(
     "What a run was told, what it ran on, and what it cost."
     import torch
 
-    packages = ("torch", "captum", "numpy", "scipy", "nibabel")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
     return {
         "params": params,
         "data": data,
-        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "versions": {"python": platform.python_version(), **{name: module_version(name) for name in RECORDED}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": torch.get_num_threads(),
         "isa": torch.backends.cpu.get_cpu_capability(),
