@@ -23,7 +23,7 @@ from ada_repro.evidence.intervals import bootstrap_interval, gap
 from ada_repro.evidence.scores import per_slice, read_arms
 from ada_repro.measure.robustness import evaluate_run
 from ada_repro.method.arms import arm_name
-from ada_repro.pipeline.start import Busy, held
+from ada_repro.pipeline.locks import Busy, held
 from ada_repro.train.runs import fit, parent_state
 from ada_repro.train.training import new_state
 

@@ -24,8 +24,6 @@ __all__ = [
     "load_model",
     "first_look",
     "parent_state",
-    "source_of",
-    "write_arms",
     "current_commit",
     "original_rows",
     "card_entry",
@@ -37,7 +35,6 @@ __all__ = [
 
 # %% ../../nbs/3_train/03_runs.ipynb #c02n
 import hashlib
-import inspect
 import io
 import json
 import shutil
@@ -67,8 +64,7 @@ from ada_repro.core import (
 )
 
 from ..data.slices import Slices, load_slices
-from ..method.arms import arm_maps, arm_name, arm_windows, check_arms, kept, method_of
-from ..method.saliency import SALIENCY, saliency_map
+from ..method.arms import arm_maps, arm_name, kept
 from ..method.unet import UNet
 from .training import State, cpu_weights, train
 
@@ -318,27 +314,6 @@ def parent_state(
     load_state(state, folder / "state.pt")
     state.history, state.best = [], {}
     return state
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #c14
-def source_of(
-    arm: str,  # A method or a control
-) -> str:
-    "The code that chooses an arm's windows."
-    own = SALIENCY.get(method_of(arm), arm_maps)
-    return "".join(inspect.getsource(function) for function in (arm_windows, saliency_map, own))
-
-
-def write_arms(
-    folder: Path,  # Folder to write, a file per arm
-    arms: list,  # Names
-):
-    "The source of each arm in a file of its own, so that the training of an arm can depend on it alone."
-    check_arms(arms)
-    with whole_folder(folder) as to:
-        (to / "README.txt").write_text("The source of each arm, for DVC: when it changes, that arm is trained again.\n")
-        for arm in arms:
-            (to / f"{arm}.py").write_text(source_of(arm))
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #w02

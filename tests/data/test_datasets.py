@@ -655,6 +655,8 @@ def checkout(challenge, tmp_path):
     (folder / "data" / "raw" / "scgm").symlink_to(raw)
     (folder / "data" / "arms").mkdir()
     (folder / "data" / "arms" / "README.txt").touch()  # as the check stage leaves it
+    (folder / "data" / "code").mkdir()
+    (folder / "data" / "code" / "prepare.txt").touch()
     return folder
 
 

@@ -31,10 +31,10 @@ FIRST = re.compile(r"Running stage '(.+?)'")
 SITE = r"""
 import os, resource, signal, sys
 at, runner, limit, what = os.environ.get('CUT_AT'), os.environ.get('CUT_RUNNER'), os.environ.get('LIMIT'), ' '.join(sys.orig_argv)
-if limit and ('ipykernel_launcher' in what or 'ada_repro.pipeline.stage' in what):
+if limit and ('ada_repro.pipeline.kernel' in what or 'ada_repro.pipeline.stage' in what):
     kind, size = limit.split()
     resource.setrlimit(getattr(resource, kind), (int(size),)*2)
-if at and 'ipykernel_launcher' in what:
+if at and 'ada_repro.pipeline.kernel' in what:
     from pathlib import Path
     write, sync, rename = Path.write_bytes, os.fsync, os.replace
     def die():
@@ -176,7 +176,7 @@ class Run:
             return {
                 "dvc": [root],
                 "runner": find("-m ada_repro.pipeline.stage")[-1:],
-                "kernel": find("ipykernel_launcher")[-1:],
+                "kernel": find("-m ada_repro.pipeline.kernel")[-1:],
             }
         return {}
 

@@ -29,8 +29,11 @@ from ada_repro.data.datasets import prepare
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import load_slices
 from ada_repro.pipeline.engine import count_jobs
-from ada_repro.pipeline.stage import main, notebook_parameters, parse_words
-from ada_repro.pipeline.start import held, is_whole_lock, read_params
+from ada_repro.pipeline.code import write_arms
+from ada_repro.pipeline.locks import held
+from ada_repro.pipeline.params import parse_words, read_params
+from ada_repro.pipeline.stage import main, notebook_parameters
+from ada_repro.pipeline.start import is_whole_lock
 from ada_repro.train.runs import (
     first_record,
     fit,
@@ -41,7 +44,6 @@ from ada_repro.train.runs import (
     run_key,
     save_checkpoint,
     state_bytes,
-    write_arms,
 )
 from ada_repro.train.training import new_state
 
@@ -382,9 +384,7 @@ def test_the_last_good_state_survives_a_full_disk(small_disk):
 # Start
 def with_dvc(project):
     (project / ".dvc").mkdir()
-    (project / ".dvc" / "config").write_text(
-        (Path(__file__).parents[2] / ".dvc" / "config").read_text() + "    no_scm = true\n"
-    )
+    shutil.copy(Path(__file__).parents[2] / ".dvc" / "config", project / ".dvc")
     return project
 
 
