@@ -1375,9 +1375,11 @@ d = {
             ),
             "ada_repro.pipeline.start.last_word": ("6_pipeline/start.html#last_word", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.main": ("6_pipeline/start.html#main", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.members": ("6_pipeline/start.html#members", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.mend": ("6_pipeline/start.html#mend", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.repro": ("6_pipeline/start.html#repro", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.stop_all": ("6_pipeline/start.html#stop_all", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.tell": ("6_pipeline/start.html#tell", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.wait_for_others": (
                 "6_pipeline/start.html#wait_for_others",
                 "ada_repro/pipeline/start.py",

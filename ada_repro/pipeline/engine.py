@@ -104,7 +104,7 @@ def run_stage(
     "Let DVC run one stage; `RuntimeError` if it fails."
     said = []
     command = [sys.executable, "-m", "dvc", "repro", "-s", name]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0) as process:
         for piece in pieces(process.stdout):
             said.append(piece)
             show(piece)
