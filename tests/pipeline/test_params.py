@@ -1,0 +1,155 @@
+"Values from params.yaml to a notebook: any notation of a number, plain names, known parameters, choices and ranges."
+
+import re
+import subprocess
+import sys
+from copy import deepcopy
+
+import pytest
+from dvc.repo import Repo
+from sharing import ENV
+
+from ada_repro.core import ROOT
+from ada_repro.pipeline.params import check_spelling, parse_words, read_params, stage_parameters, typed
+from ada_repro.train.choices import CHOICES, NUMBERS, check_params
+
+SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6"]
+KNOWN = stage_parameters(ROOT / "nbs" / "experiments")
+
+
+# Notations
+@pytest.mark.parametrize("word", SMALL)
+def test_a_number_in_any_notation(word, tmp_path):
+    assert typed("lr", [word], "float") == 1e-5
+    (tmp_path / "params.yaml").write_text(f"lr: {word}\n")
+    assert read_params(tmp_path / "params.yaml") == {"lr": 1e-5}
+
+
+def test_what_dvc_writes_is_read_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("values: [" + ", ".join([*SMALL, "1e22", "5", "0.1", "-2"]) + "]\n")
+    (tmp_path / "dvc.yaml").write_text("stages:\n  a:\n    foreach: ${values}\n    do:\n      cmd: echo ${item}\n")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], env=ENV, check=True)
+    with Repo() as repo:
+        words = [stage.cmd.split()[1] for stage in repo.index.stages]
+    values = {typed("x", [word], "float") for word in words}
+    assert values == {float(v) for v in read_params(tmp_path / "params.yaml")["values"]} == {1e-5, 1e22, 5, 0.1, -2}
+
+
+@pytest.mark.parametrize(
+    "words, kind, value",
+    [
+        (["001"], "str", "001"),
+        (["1e5"], "str", "1e5"),
+        (["none"], "str", "none"),
+        (["yes"], "str", "yes"),
+        (["5"], "float", 5.0),
+        (["0", "1"], "list", [0, 1]),
+        (["gradcam"], "list", ["gradcam"]),
+        (["none", "no", "null"], "list", ["none", "no", "null"]),
+        (["-3"], "int", -3),
+    ],
+)
+def test_words_become_values(words, kind, value):
+    assert typed("x", words, kind) == value and type(typed("x", words, kind)) is type(value)
+
+
+@pytest.mark.parametrize(
+    "words, kind",
+    [(["forty"], "int"), (["0.5"], "int"), (["1e3"], "int"), (["true"], "int"), (["x"], "float"), (["nan"], "float")]
+    + [(["inf"], "float"), (["1", "2"], "int"), (["a", "b"], "str"), ([], "str"), ([], "int")],
+)
+def test_what_is_of_another_type_is_refused(words, kind):
+    with pytest.raises(ValueError, match=f"Parameter x must be of type {kind}, not '{' '.join(words)}'"):
+        typed("x", words, kind)
+
+
+def test_words_after_names():
+    assert parse_words(["--a", "1", "--b", "--c", "x", "y"]) == {"a": ["1"], "b": [], "c": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [", "just text", "a: !!python/name:os.system", "a: 1\na: 2", "a: 'x y'", "\udcff"]
+)
+def test_a_file_that_cannot_be_read_is_one_line(text, tmp_path):
+    (tmp_path / "params.yaml").write_bytes(text.encode(errors="surrogateescape"))
+    with pytest.raises(ValueError, match="^params.yaml") as e:
+        read_params(tmp_path / "params.yaml")
+    assert "\n" not in str(e.value)
+
+
+# Choices and ranges
+def params_of(profile):
+    params = read_params(ROOT / "params.yaml")
+    return params | {"profile": params[profile]}
+
+
+def sections(params):
+    return [*(s for s in params["profile"].values() if isinstance(s, dict)), *params["variants"]]
+
+
+@pytest.mark.parametrize("profile", ["paper", "laptop", "smoke", "evidence"])
+def test_each_profile_is_accepted(profile):
+    params = params_of(profile)
+    check_params(params)
+    check_spelling(params, KNOWN)
+
+
+def test_every_number_has_a_range_and_every_word_its_choices():
+    names = {name: value for section in sections(params_of("paper")) for name, value in section.items()}
+    numbers = {name for name, value in names.items() if isinstance(value, (int, float))}
+    words = {name for name, value in names.items() if isinstance(value, str)}
+    assert numbers - set(NUMBERS) == set()
+    assert words - set(CHOICES) == {"arm", "held_out"}
+
+
+def spoilt(section, **wrong):
+    params = deepcopy(params_of("smoke"))
+    target = params["profile"].setdefault(section, {}) if section != "variants" else params["variants"][0]
+    target |= wrong
+    return params
+
+
+@pytest.mark.parametrize("name", CHOICES)
+@pytest.mark.parametrize("value", ["abs", "", 1])
+def test_a_wrong_word_is_refused(name, value):
+    for section in ("ada", "variants"):
+        with pytest.raises(ValueError, match=rf"^params.yaml: .*{name} must be one of .*not {re.escape(repr(value))}$"):
+            check_params(spoilt(section, **{name: value}))
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_a_number_out_of_range_is_refused(name):
+    low, high, whole, ends = NUMBERS[name]
+    wrong = ["forty", True, float("nan"), float("inf"), low - 1, high + 1, [1]]
+    wrong += [low] * (ends[0] == "(") + [high] * (ends[1] == ")") + [low + 0.5] * whole
+    for value in wrong:
+        with pytest.raises(ValueError, match=rf"^params.yaml: any\.{name} "):
+            check_params(spoilt("any", **{name: value}))
+    if ends[0] == "[":
+        check_params(spoilt("any", **{name: low}))
+
+
+@pytest.mark.parametrize(
+    "section, wrong, words",
+    [
+        ("repeat", {"seeds": [0, -1]}, "seeds"),
+        ("repeat", {"seeds": ["a"]}, "seeds"),
+        ("look", {"methods": ["gradcam", "grdcam"]}, "'grdcam'"),
+        ("study", {"arms": ["none", "grdcam"]}, "'grdcam'"),
+        ("ada", {"size": 41}, "size"),
+    ],
+)
+def test_lists_and_what_must_fit_together(section, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        check_params(spoilt(section, **wrong))
+
+
+@pytest.mark.parametrize(
+    "section, name, meant", [("prepare", "crop_pixels", "crop_px"), ("ada", "protec", "protect"), ("ada", "zzz", None)]
+)
+def test_a_misspelt_name_is_named(section, name, meant):
+    with pytest.raises(
+        ValueError, match=f"{name}, which stands in {section}. {f'Did you mean {meant}' if meant else 'Corr'}"
+    ):
+        check_spelling(spoilt(section, **{name: 1}), KNOWN)
