@@ -1404,6 +1404,7 @@ d = {
             "ada_repro.pipeline.start.repro": ("6_pipeline/start.html#repro", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.stop_all": ("6_pipeline/start.html#stop_all", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.tell": ("6_pipeline/start.html#tell", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.use_utf8": ("6_pipeline/start.html#use_utf8", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.wait_for_others": (
                 "6_pipeline/start.html#wait_for_others",
                 "ada_repro/pipeline/start.py",

@@ -65,7 +65,7 @@ import seaborn as sns
 
 from ..data.slices import Slices
 from ..measure.metrics import dice_score
-from ..method.arms import NAMES, REFERENCES, arm_name, arm_order, is_control
+from ..method.arms import REFERENCES, arm_name, arm_order, is_control
 from ..method.saliency import SALIENCY
 from .scores import dice_lost
 

@@ -14,6 +14,7 @@ __all__ = [
     "stop_all",
     "check_files",
     "last_word",
+    "use_utf8",
     "wait_for_others",
     "repro",
     "main",
@@ -169,6 +170,15 @@ def last_word(
 
 
 # %% ../../nbs/6_pipeline/07_start.ipynb #c18n
+def use_utf8(
+    words: list[str],  # Of the command line
+):
+    "Begin again with all text and file names in UTF-8, where the locale says otherwise."
+    os.environ["PYTHONUTF8"] = "1"  # for DVC and the stages too
+    if sys.getfilesystemencoding() != "utf-8":
+        os.execv(sys.executable, [sys.executable, "-m", "ada_repro.pipeline.start", *words])
+
+
 def wait_for_others(
     root: Path,  # Of the project
 ):
@@ -197,7 +207,6 @@ def main(
 ) -> int:  # 1 if it cannot start, or a stage failed
     "Run what has changed, unless somebody runs here or something is wrong: then print one line."
     root = Path.cwd()
-    os.environ["PYTHONUTF8"] = "1"  # for DVC and the stages, whatever the locale
     for word in (signal.SIGTERM, signal.SIGINT):  # to the latter a shell starts `make repro &` deaf
         signal.signal(word, stop_all)
     try:
@@ -212,4 +221,5 @@ def main(
 
 # %% ../../nbs/6_pipeline/07_start.ipynb #c19
 if __name__ == "__main__" and "get_ipython" not in globals():
+    use_utf8(sys.argv[1:])
     sys.exit(main(sys.argv[1:]))

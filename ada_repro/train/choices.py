@@ -10,19 +10,19 @@ from math import inf
 
 from ..core import check_choice, check_number
 from ..method.arms import check_arms
-from ..method.mask import PROTECT
-from ..method.saliency import EXPLAINED, SALIENCY
+from ..method.mask import FLAT, PROTECT
+from ..method.saliency import EXPLAINED, SALIENCY, SIGNS
 from ..method.unet import UNet
-from .training import FILLS
+from .training import AUGMENT_COPIES, FILLS
 
 # %% ../../nbs/3_train/04_choices.ipynb #c04
 CHOICES = {
     "protect": PROTECT,
-    "flat": ("random", "corner"),
+    "flat": FLAT,
     "explain": tuple(EXPLAINED),
-    "sign": ("absolute", "signed"),
+    "sign": SIGNS,
     "layer": tuple(name for name, _ in UNet(1).named_modules() if name),
-    "augment_copies": ("originals", "both", "off"),
+    "augment_copies": AUGMENT_COPIES,
     "fill": tuple(FILLS),
 }
 

@@ -155,7 +155,9 @@ def test_a_fresh_clone_runs_every_stage_after_those_it_needs(fresh, monkeypatch)
     study, more = names_of("dvc.yaml"), [f"evidence/dvc.yaml:{n}" for n in names_of("evidence/dvc.yaml")]
     plain, whole = to_run([]), to_run(["dvc.yaml", "evidence/dvc.yaml"])
     assert sorted(plain) == sorted(to_run(["dvc.yaml"])) == sorted(study) and sorted(whole) == sorted(study + more)
-    assert sorted([*to_run(["evidence/dvc.yaml"]), "figures"]) == sorted(whole)  # with all that it goes on from
+    assert sorted([*to_run(["evidence/dvc.yaml"]), "figures", "weights"]) == sorted(
+        whole
+    )  # with all that it goes on from
     with Repo() as repo:
         made_by = makers(repo)
     for needs in (plain, whole):

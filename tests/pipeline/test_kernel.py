@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
-from sharing import ENV, one_line
+from sharing import ENV, copy_of, one_line, python, stages_run
 
 from ada_repro.core import ROOT, module_version
 from ada_repro.pipeline.kernel import hides
@@ -152,3 +153,21 @@ def test_windows_is_told_of_wsl(tmp_path):
     code = "import sys; sys.modules['fcntl'] = None; import ada_repro.pipeline.start"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=ENV, capture_output=True, text=True)
     assert done.returncode == 1 and one_line(done.stderr) and "WSL" in done.stderr, done.stderr
+
+
+# The checkout itself
+def test_a_download_without_git_with_its_data_on_another_disk(fresh, tmp_path):
+    folder = copy_of(fresh, tmp_path / "ada repro (ä)")
+    shutil.rmtree(folder / ".git")
+    disk = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else tmp_path
+    elsewhere = disk / f"{tmp_path.name}-{os.getpid()}"
+    shutil.move(folder / "data", elsewhere)
+    (folder / "data").symlink_to(elsewhere)
+    try:
+        code, output, errors = python(folder, "-m", "ada_repro.pipeline.start", "prepare", env=other_locale(tmp_path))
+        assert code == 0 and {"check", "phantom", "prepare"} <= set(stages_run(output + errors)), output + errors
+        assert (elsewhere / "slices" / "report.json").exists()
+        code, output, errors = python(folder, "-m", "dvc", "repro", "prepare")
+        assert code == 0 and stages_run(output) == [], output + errors
+    finally:
+        shutil.rmtree(elsewhere)

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from ada_repro.core import ROOT, DataError
 from ada_repro.method.unet import UNet
 from ada_repro.train import runs
-from ada_repro.train.runs import WEIGHTS, home, load_model, load_weights, write_arms, write_weights
+from ada_repro.pipeline.code import write_arms
+from ada_repro.train.runs import WEIGHTS, home, load_model, load_weights, write_weights
 from ada_repro.train.training import cpu_weights, predict
 
 ARMS = ("baseline", "vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam", "none")
@@ -151,6 +152,6 @@ def test_a_variant_of_the_study_lives_with_its_other_arms(tmp_path, monkeypatch)
     monkeypatch.setattr(runs, "DATA", tmp_path)
     assert home("none") == home("baseline") == tmp_path
     assert home("none.again") == home("gradcam.noise") == tmp_path / "variants"
-    write_arms(tmp_path / "arms", ["gradcam", "none", "none.again"])
+    write_arms(tmp_path / "arms", {"gradcam": "gradcam", "none": None, "none.again": None})
     assert home("none") == home("none.again") == home("baseline") == tmp_path
     assert home("gradcam.noise") == tmp_path / "variants"
