@@ -1229,12 +1229,14 @@ d = {
             ),
             "ada_repro.pipeline.start.last_word": ("6_pipeline/start.html#last_word", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.main": ("6_pipeline/start.html#main", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.members": ("6_pipeline/start.html#members", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.mend": ("6_pipeline/start.html#mend", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.read_params": (
                 "6_pipeline/start.html#read_params",
                 "ada_repro/pipeline/start.py",
             ),
             "ada_repro.pipeline.start.stop_all": ("6_pipeline/start.html#stop_all", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.tell": ("6_pipeline/start.html#tell", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.wait_for": ("6_pipeline/start.html#wait_for", "ada_repro/pipeline/start.py"),
         },
         "ada_repro.train.augment": {

@@ -81,9 +81,8 @@ def run_stage(
 ) -> bool:  # True to ask again, for another DVC was in its way
     "Let DVC run one stage; `RuntimeError` if it fails."
     said = []
-    with subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", "-s", name], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as p:
+    command = [sys.executable, "-m", "dvc", "repro", "-s", name]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, process_group=0) as p:
         for piece in pieces(p.stdout):
             said.append(piece)
             show(piece)

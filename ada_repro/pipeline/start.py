@@ -14,6 +14,8 @@ __all__ = [
     "is_whole_lock",
     "is_json",
     "mend",
+    "members",
+    "tell",
     "stop_all",
     "check_files",
     "last_word",
@@ -175,24 +177,52 @@ def mend(
 
 
 # %% ../../nbs/6_pipeline/02_start.ipynb #c18
+def members(
+    groups: set[int],  # Numbers of process groups
+) -> list:  # Processes, those that only wait to be buried left out
+    "Who belongs to these groups now."
+    import psutil
+
+    found = []
+    for p in psutil.process_iter(["status"]):
+        with suppress(ProcessLookupError):
+            if os.getpgid(p.pid) in groups and p.info["status"] != psutil.STATUS_ZOMBIE:
+                found.append(p)
+    return found
+
+
+def tell(
+    groups: set[int],  # Numbers of process groups; takes those of new children
+    word: int,  # A signal
+    patience_s: float = 5.0,  # How long their end is awaited
+) -> bool:  # Whether all have ended
+    "Send a signal once to each process of these groups, those born meanwhile included."
+    import psutil
+
+    told, end = set(), time.monotonic() + patience_s
+    while time.monotonic() < end:
+        groups |= {child.pid for child in psutil.Process().children()}
+        below = set(members(groups))
+        if not below:
+            return True
+        for p in below - told:
+            with suppress(psutil.NoSuchProcess):
+                p.send_signal(word)
+        told |= below
+        time.sleep(0.1)
+    return False
+
+
 def stop_all(
     signum=None,  # The signal
     frame=None,  # Where it came
 ):
-    "Stop what runs below this process, as Ctrl-C would."
-    import psutil
-
-    for n in range(50):
-        if n % 25 == 0:
-            told = set()  # who was deaf hears it again after 5 s
-        below = set(psutil.Process().children(recursive=True))
-        for p in below - told:  # one may be born while its parent is told
-            with suppress(psutil.NoSuchProcess):
-                p.send_signal(signal.SIGINT)
-        told |= below
-        if not below:
+    "End all stages, as Ctrl-C would; who has not heard it is told again, then killed."
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # this is about to end
+    groups = set()
+    for word in (signal.SIGINT, signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if tell(groups, word):
             break
-        time.sleep(0.2)
     raise KeyboardInterrupt
 
 
@@ -211,7 +241,7 @@ def last_word(
     words: list[str],  # For `dvc repro`
 ) -> int:  # Its exit code
     "Run `dvc repro`; when interrupted, wait until it has ended."
-    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *words]) as dvc:
+    with subprocess.Popen([sys.executable, "-m", "dvc", "repro", *words], process_group=0) as dvc:
         try:
             return dvc.wait()
         except KeyboardInterrupt:
@@ -225,10 +255,8 @@ def main(
 ) -> int:  # 1 if it cannot start, or a stage failed
     "Run what has changed, then `dvc repro`; unless somebody runs here or something is wrong: then print one line."
     root = Path.cwd()
-    signal.signal(signal.SIGTERM, stop_all)
-    signal.signal(
-        signal.SIGINT, signal.default_int_handler
-    )  # a shell starts `make repro &` deaf to it, and all stages with it
+    for word in (signal.SIGTERM, signal.SIGINT):  # to the latter a shell starts `make repro &` deaf
+        signal.signal(word, stop_all)
     try:
         with held(root / ".dvc" / "tmp" / "repro.lock"):
             for stage in sorted((root / "data" / "locks").glob("*.lock")):

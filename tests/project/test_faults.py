@@ -453,6 +453,15 @@ def start(project, seconds, **kwargs):
     return process
 
 
+def living(project):
+    "The processes at work in a project."
+    found = []
+    for p in psutil.process_iter(["cwd", "status"]):
+        if p.info["cwd"] == str(project) and p.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(p)
+    return found
+
+
 def both_made(project):
     return [(project / n).read_text() for n in ("one", "two")] == ["one\n", "two\n"]
 
@@ -487,16 +496,32 @@ def turn_deaf():
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["by_hand", "in_the_background_of_a_script"])
 def test_told_to_stop_it_stops_all_stages(pair, deaf):
-    first = start(pair, 3600, preexec_fn=turn_deaf if deaf else None)
+    first = start(pair, 300, preexec_fn=turn_deaf if deaf else None)
     below = psutil.Process(first.pid).children(recursive=True)
     first.terminate()
-    output, _ = first.communicate()  # when all who could speak have ended: within seconds, or after an hour
+    output, _ = first.communicate()  # when all who could speak have ended: within seconds, or when the stages do
     assert first.returncode == 1 and output.endswith("repro: stopped; run again to go on\n"), output
     assert len(below) > 3 and not (pair / "one").exists() and not (pair / "two").exists()
     psutil.wait_procs(below)
     again = start(pair, 0)
     output, _ = again.communicate()
     assert again.returncode == 0 and both_made(pair), output
+
+
+DIES_GIVING_BIRTH = "trap 'sleep 300 & exit 1' INT; touch begun; while :; do sleep 0.1; done"
+
+
+def test_told_to_stop_it_also_stops_the_deaf_child_of_a_dead_parent(stages):
+    "What a shell starts in the background does not hear SIGINT; its parent is gone before anybody looks again."
+    (stages / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": {"cmd": DIES_GIVING_BIRTH, "outs": ["a"]}}}))
+    (stages / "params.yaml").write_text("profile: {machine: {threads: 1}}\n")
+    first = begun(REPRO, with_dvc(stages))
+    while not (stages / "begun").exists():
+        time.sleep(0.05)
+    first.terminate()
+    output, _ = first.communicate()
+    assert first.returncode == 1 and output.endswith("repro: stopped; run again to go on\n"), output
+    assert not living(stages)
 
 
 @pytest.mark.skipif(
