@@ -8,6 +8,37 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests
 import pytest
 from sharing import built_once, copy_checkout, copy_of, edit, run
 
+# Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
+SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain"}
+SLOW_TESTS = {
+    "test_a_changed_raw_file_is_noticed",
+    "test_a_crafted_file_runs_nothing",
+    "test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not",
+    "test_equals_all_copies_at_once",
+    "test_every_arm_runs_to_the_end",
+    "test_flips_and_truncations_never_load_wrong",
+    "test_flips_and_truncations_of_a_real_scan_never_load_wrong",
+    "test_killed_inside_a_checkpoint",
+    "test_memory_stays_flat_over_attributions",
+    "test_notebook_runs",
+    "test_realism_counts_every_real_slice",
+    "test_realism_is_of_phantoms_alone",
+    "test_site_builds_without_a_warning",
+    "test_the_notebook",
+    "test_windows_equal_whole_copies",
+}
+
+
+def pytest_collection_modifyitems(items):
+    "Mark the slow ones; keep together what shares something that is costly to make; begin with the longest."
+    for item in items:
+        fixtures = set(item.fixturenames)
+        if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES:
+            item.add_marker("slow")
+        if "finished" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("finished"))
+    items.sort(key=lambda item: ("finished" not in item.fixturenames, item.get_closest_marker("slow") is None))
+
 
 @pytest.fixture(scope="session")
 def shared_folder(tmp_path_factory):
