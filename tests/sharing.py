@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import multiprocessing
 import os
 import re
 import shutil
@@ -120,3 +121,26 @@ def memory_grown_mb(attributions):
     assert code == 0, errors
     first, last = map(int, output.split())
     return (last - first) / 1024
+
+
+# Notebooks
+FORKS = multiprocessing.get_context("forkserver")  # of a process that has imported what is slow to import
+FORKS.set_forkserver_preload(["captum.attr", "nbdev.test", "nibabel", "papermill", "scipy.ndimage", "seaborn", "torch"])
+
+
+def run_cells(notebook, root, log):
+    "Run a notebook's cells in this process, in the notebook's folder; the exit code tells whether they ended well."
+    from nbdev.test import test_nb
+
+    os.chdir(notebook.parent)
+    with log.open("w") as sys.stderr:
+        fine, _ = test_nb(notebook, basepath=root)
+    sys.exit(not fine)
+
+
+def run_notebook(notebook, root, log):
+    "Run a notebook in a process of its own; an error is in the log."
+    process = FORKS.Process(target=run_cells, args=(notebook, root, log))
+    process.start()
+    process.join()
+    return process.exitcode

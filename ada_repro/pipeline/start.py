@@ -191,6 +191,7 @@ def members(
     return found
 
 
+# %% ../../nbs/6_pipeline/02_start.ipynb #c18b
 def tell(
     groups: set[int],  # Numbers of process groups; takes those of new children
     word: int,  # A signal
@@ -213,6 +214,7 @@ def tell(
     return False
 
 
+# %% ../../nbs/6_pipeline/02_start.ipynb #c18c
 def stop_all(
     signum=None,  # The signal
     frame=None,  # Where it came
