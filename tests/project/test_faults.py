@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import nbformat
 import numpy as np
@@ -29,7 +30,7 @@ from ada_repro.core import whole_file, whole_folder
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.pipeline.engine import count_jobs
 from ada_repro.pipeline.stage import main
-from ada_repro.pipeline.start import held, is_whole_lock
+from ada_repro.pipeline.start import held, is_whole_lock, wait_for
 from ada_repro.train.runs import first_record, fit, load_checkpoint, run_key, save_checkpoint, state_bytes
 from ada_repro.train.training import new_state
 
@@ -261,7 +262,9 @@ CELLS = {
     "wait": """
 import os, sys, time
 print(os.getpid(), file=sys.stderr, flush=True)
-time.sleep(seconds)
+end = time.monotonic() + seconds
+while time.monotonic() < end and not os.path.exists("go"):
+    time.sleep(0.05)
 """,
     "die": "import os; os.kill(os.getpid(), 9)",
     "memory": """
@@ -336,8 +339,9 @@ def begin(project, seconds):
     return runner, psutil.Process(int(re.search(r"\d+", said)[0]))
 
 
-def test_second_start_stale_lock_and_killed_runner(stages, capfd):
-    runner, kernel = begin(stages, 60)
+def test_second_start_stale_lock_and_killed_runner(stages, capfd, monkeypatch):
+    monkeypatch.setattr("ada_repro.pipeline.stage.wait_for", partial(wait_for, patience_s=300))  # on a busy machine
+    runner, kernel = begin(stages, 300)
     code, errors = stage("wait", capfd)
     assert code == 1 and one_line(errors) and f"wait is already running, as process {runner.pid}" in errors
     runner.kill()
@@ -384,20 +388,23 @@ def with_dvc(project):
 
 @pytest.fixture
 def repository(project):
-    "A project whose one stage takes a while."
-    (project / "dvc.yaml").write_text(
-        "stages:\n  a:\n    cmd: sleep 1 && echo a > a\n    deps: [params.yaml]\n    outs: [a]\n"
-    )
+    "A project whose one stage waits until it may go on; it may."
+    command = "until test -e go; do sleep 0.1; done && echo a > a"
+    stage = {"cmd": command, "deps": ["params.yaml"], "outs": ["a"]}
+    (project / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": stage}}))
+    (project / "go").touch()
     (project / "params.yaml").write_text("data: {dataset: phantom}\n")
     return with_dvc(project)
 
 
 def test_two_make_repro_at_once(repository):
+    (repository / "go").unlink()
     first, lock = begun(REPRO, repository), repository / ".dvc" / "tmp" / "repro.lock"
     while not lock.exists() or not lock.read_text():
         time.sleep(0.01)
     code, _, errors = python(repository, "-m", "ada_repro.pipeline.start")
     assert code == 1 and one_line(errors) and f"repro is already running, as process {first.pid}" in errors
+    (repository / "go").touch()
     first.communicate()
     assert first.returncode == 0 and (repository / "a").read_text() == "a\n"
 
@@ -467,8 +474,11 @@ def both_made(project):
 
 
 def test_two_starts_at_the_same_moment(pair):
-    (pair / "params.yaml").write_text("profile: {machine: {threads: 1}}\nseconds: 2\n")
+    (pair / "params.yaml").write_text("profile: {machine: {threads: 1}}\nseconds: 300\n")
     both = [begun(REPRO, pair) for _ in range(2)]
+    while all(process.poll() is None for process in both):
+        time.sleep(0.05)
+    (pair / "go").touch()
     said = [process.communicate()[0] for process in both]
     assert sorted(process.returncode for process in both) == [0, 1], said
     runs, refused = sorted((0, 1), key=lambda i: both[i].returncode)
@@ -528,7 +538,7 @@ def test_told_to_stop_it_also_stops_the_deaf_child_of_a_dead_parent(stages):
     count_jobs({"profile": {"machine": {"threads": 1}}}) < 2, reason="one core: DVC itself says who is in its way"
 )
 def test_a_dvc_by_hand_is_named(pair):
-    (pair / "params.yaml").write_text("profile: {machine: {threads: 1}}\nseconds: 60\n")
+    (pair / "params.yaml").write_text("profile: {machine: {threads: 1}}\nseconds: 300\n")
     by_hand = begun([sys.executable, "-m", "dvc", "repro", "-s", "one"], pair)
     next(line for line in by_hand.stdout if "Running stage" in line)
     code, _, errors = python(pair, "-m", "ada_repro.pipeline.start")
@@ -537,8 +547,8 @@ def test_a_dvc_by_hand_is_named(pair):
         r"repro: (dvc|one|one\.kernel) is already running, as process (\d+)\. Wait for it, or stop it\n", errors
     )
     assert code == 1 and who and int(who[2]) in [by_hand.pid, *(p.pid for p in below)], errors
-    for p in below:
-        p.send_signal(signal.SIGINT)
+    for p in [psutil.Process(by_hand.pid), *below]:
+        p.kill()
     by_hand.communicate()
     assert start(pair, 0).wait() == 0 and both_made(pair)
 
