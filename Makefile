@@ -29,7 +29,7 @@ export: .venv/stamp  ## The modules from the notebooks, formatted
 
 check: .venv/stamp  ## Format, lint, layers, export and the quick tests: under a minute
 	@$(PY) -m ruff format -q --check $(CODE) || { echo "Run: $(PY) -m ruff format $(CODE)" >&2; exit 1; }
-	@$(PY) -m ruff check -q $(CODE)
+	@$(PY) -m ruff check -q --output-format concise $(CODE)
 	@$(PYTEST) -m "not slow"
 
 test: .venv/stamp  ## Everything, side by side on all cores

@@ -14,6 +14,8 @@ html_copy_source = False
 root_doc = "README"
 include_patterns = [
     "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
     "data/README.md",
     "docs/*.md",
     "figures/**/table*.md",
@@ -35,6 +37,7 @@ CHAPTERS = {
     "5 Evidence": ["nbs/5_evidence/*"],
     "6 Pipeline": ["nbs/6_pipeline/*"],
     "Experiments": ["nbs/experiments/*", "data/README", "docs/*"],
+    "Working on it": ["CONTRIBUTING", "CHANGELOG"],
     "Verdicts and tables": ["figures/*/claims", "figures/*/table*"],
 }
 OPTIONAL = {"Tutorials": ["nbs/tutorials/*"]}
