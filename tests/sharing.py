@@ -14,7 +14,8 @@ from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
-ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+PATH = f"{BIN}{os.pathsep}{os.environ['PATH']}"
+ENV = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": PATH, "PYTHONPATH": str(ROOT)}  # the package of this checkout
 
 
 # The checkout
@@ -63,9 +64,10 @@ def built_once(folder, build):
 # Processes
 def python(folder, *words, env=None, **kwargs):
     "Exit code, output and errors of a Python process; the first words are its own, e.g. `-m dvc repro`."
-    done = subprocess.run(
-        [sys.executable, *words], cwd=folder, env=ENV | (env or {}), capture_output=True, text=True, **kwargs
-    )
+    told = ENV | (env or {})
+    if (folder / "ada_repro").is_dir():
+        told["PYTHONPATH"] = str(folder)  # a copy of the checkout uses its own package
+    done = subprocess.run([sys.executable, *words], cwd=folder, env=told, capture_output=True, text=True, **kwargs)
     return done.returncode, done.stdout, done.stderr
 
 

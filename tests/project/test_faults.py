@@ -51,6 +51,7 @@ import os, signal, sys
 from pathlib import Path
 import torch
 from ada_repro.train import runs
+from ada_repro.train.training import new_state
 torch.set_num_threads(1)
 def fit(): runs.fit(Path('data/runs/gradcam-0'), new_state(**{MODEL}), Path('data/slices'), keep_state=True, **{HOW})
 def die(): os.kill(os.getpid(), signal.SIGKILL)
@@ -611,7 +612,7 @@ def test_nothing_asks_the_network(stages, tmp_path):
     (stages / "site").mkdir()
     (stages / "site" / "sitecustomize.py").write_text(OFFLINE)
     env = {
-        "PYTHONPATH": os.pathsep.join([str(stages / "site"), os.environ.get("PYTHONPATH", "")]),
+        "PYTHONPATH": os.pathsep.join([str(stages / "site"), ENV["PYTHONPATH"]]),
         "WENT_OUT": str(stages / "went_out"),
     }
     (stages / "dvc.yaml").write_text(
