@@ -8,7 +8,7 @@ import pytest
 from ada_repro.core import ROOT
 from ada_repro.method.arms import arm_name
 
-README = (ROOT / "README.md").read_text()
+README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 STUDIES = ("phantom-evidence", "gm_challenge-evidence")
 
 
@@ -62,6 +62,15 @@ def test_links_lead_somewhere(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README))))
+MAKEFILE = (ROOT / "Makefile").read_text()
+NAMED = re.findall(r"`?make (\w+)", README) + re.findall(r"^make (\w+)", CONTRIBUTING, re.M)
+
+
+@pytest.mark.parametrize("target", sorted(set(NAMED)))
 def test_make_knows_the_command(target):
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    assert re.search(rf"^{target}:", MAKEFILE, re.M)
+
+
+def test_make_lists_all_that_it_makes():
+    (targets,) = re.findall(r"^\.PHONY: (.+)", MAKEFILE, re.M)
+    assert sorted(targets.split()) == sorted(re.findall(r"^(\w+):.*  ## \S", MAKEFILE, re.M))
