@@ -14,6 +14,7 @@ SLOW_TESTS = {
     "test_a_changed_raw_file_is_noticed",
     "test_a_crafted_file_runs_nothing",
     "test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not",
+    "test_both_notebooks_on_made_up_runs",
     "test_equals_all_copies_at_once",
     "test_every_arm_runs_to_the_end",
     "test_flips_and_truncations_never_load_wrong",
@@ -25,6 +26,7 @@ SLOW_TESTS = {
     "test_realism_is_of_phantoms_alone",
     "test_site_builds_without_a_warning",
     "test_the_notebook",
+    "test_they_are_found_from_any_folder",
     "test_windows_equal_whole_copies",
 }
 
