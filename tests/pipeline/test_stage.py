@@ -1,4 +1,4 @@
-"The real DVC graph on the smoke profile, in a clone of its own: to the end, again, with a new method, and with bad input."
+"The real DVC graph on the smoke profile, in a clone of its own: to the end, again, with a new method, with bad input."
 
 import json
 import re
@@ -122,7 +122,8 @@ def test_bad_input_is_one_line(fresh, tmp_path, spoil, words):
     spoil(folder)
     code, output = run(folder, "dvc", "repro")
     assert code != 0 and "Traceback" not in output
-    lines = [l for l in output.splitlines() if all(w in l for w in words) and not l.startswith((">", "ERROR"))]
+    said = [line for line in output.splitlines() if not line.startswith((">", "ERROR"))]
+    lines = [line for line in said if all(word in line for word in words)]
     assert len(lines) == 1, output
     assert not (folder / "data" / "slices").exists() and not (folder / "figures" / "phantom-smoke").exists()
     assert not list((folder / "data").rglob("*.part"))
@@ -152,7 +153,7 @@ def test_every_stage_names_the_parameters_its_notebook_takes(fresh, tmp_path, mo
     with Repo() as repo:
         commands = {s.addressing: s.cmd for s in repo.index.stages}
     assert {n.partition(":")[0] for n in commands if ":" in n} == {"evidence/dvc.yaml"}
-    for name, cmd in commands.items():
+    for cmd in commands.values():
         stage, *words = re.search(r"-m ada_repro.pipeline.stage (.+)", cmd)[1].split()
         told = parse_words(words)
         told.pop("threads", None)  # for the runner
