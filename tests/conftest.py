@@ -9,12 +9,13 @@ import pytest
 from sharing import built_once, copy_checkout, copy_of, edit, run
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
-SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain"}
+SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed"}
 SLOW_TESTS = {
     "test_a_changed_raw_file_is_noticed",
     "test_a_crafted_file_runs_nothing",
     "test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not",
     "test_an_interval_decides_until_it_leaves_the_tolerance_of_the_rule",
+    "test_a_stage_names_every_module_that_it_loads",
     "test_any_other_network_is_shown_whole_copies",
     "test_both_notebooks_on_made_up_runs",
     "test_continued_runs_end_with_the_same_bits",
