@@ -1,35 +1,59 @@
 PYTHON ?= python3
-VENV = . .venv/bin/activate &&
+PY = .venv/bin/python
+PYTEST = $(PY) -m pytest -n logical --maxprocesses 8 --dist loadgroup
+CODE = ada_repro nbs tests benchmarks docs
 
-.PHONY: repro evidence test docs realism sites bench faults
+# A user's own settings of pip would install elsewhere, or nothing; a shell's PYTHONPATH would win over this checkout.
+export PIP_USER = 0
+export PIP_REQUIRE_VIRTUALENV = 0
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 
-repro: .venv/stamp
-	@$(VENV) python -m ada_repro.pipeline.start && echo "Tables and figures: $$(dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
+.PHONY: help repro evidence export check test docs bench faults realism sites
+.DEFAULT_GOAL = help
 
-evidence: .venv/stamp
-	@$(VENV) python -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$(dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
+help:  ## List what can be made
+	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
 
-test: .venv/stamp
-	@$(VENV) pytest
+repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params.yaml
+	@$(PY) -m ada_repro.pipeline.start && echo "Tables and figures: $$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"
 
-faults: .venv/stamp
-	@$(VENV) python tests/project/faults.py
+evidence: .venv/stamp  ## The verdicts on the paper's claims, and all that they need
+	@$(PY) -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$($(PY) -m dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
 
-docs: .venv/stamp
-	@$(VENV) sphinx-build -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+export: .venv/stamp  ## The modules from the notebooks, formatted
+	@nbdev_export
+	@$(PY) -m ruff check -q --select I --fix ada_repro
+	@$(PY) -m ruff format -q ada_repro
 
-bench: .venv/stamp
-	@$(VENV) python benchmarks/bench.py
+check: .venv/stamp  ## Format, lint, layers, export and the quick tests: under a minute
+	@$(PY) -m ruff format -q --check $(CODE) || { echo "Run: $(PY) -m ruff format $(CODE)" >&2; exit 1; }
+	@$(PY) -m ruff check -q --output-format concise $(CODE)
+	@$(PYTEST) -m "not slow"
 
-realism: .venv/stamp
-	@$(VENV) python benchmarks/realism.py $(RAW)
+test: .venv/stamp  ## Everything, side by side on all cores
+	@$(PYTEST)
 
-sites: .venv/stamp
-	@$(VENV) python benchmarks/sites.py $(RAW)
+faults: .venv/stamp  ## Kills, full disks, crowds on the whole graph: half an hour; writes docs/promises.md
+	@$(PY) tests/project/faults.py
+
+docs: .venv/stamp  ## The site, in _docs/html
+	@$(PY) -m sphinx -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+
+bench: .venv/stamp  ## Ours against peers, alone on the machine: a quarter of an hour; writes docs/benchmarks.md
+	@$(PY) benchmarks/bench.py
+
+realism: .venv/stamp  ## Phantom-trained networks on real scans: make realism RAW=folder
+	@$(PY) benchmarks/realism.py $(if $(RAW),"$(RAW)")
+
+sites: .venv/stamp  ## Each site of the real scans held out once: make sites RAW=folder
+	@$(PY) benchmarks/sites.py $(if $(RAW),"$(RAW)")
 
 .venv/stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
 	@echo "Installing the pinned set into .venv: a few minutes, once"
 	@$(PYTHON) -m venv .venv
-	@$(VENV) pip install -qq --disable-pip-version-check -r requirements.lock && pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(PY) -m pip install -qq -r requirements.lock
+	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
 	@touch $@

@@ -1,11 +1,12 @@
 """Ours against peers: the same work on the same inputs, compared before it is timed.
 
-`make bench` writes results.csv, growth.csv and docs/benchmarks.md; `python benchmarks/bench.py NAME ...` tries single functions and writes nothing.
+`make bench` writes results.csv, growth.csv and docs/benchmarks.md.
+`python benchmarks/bench.py NAME ...` tries single functions and writes nothing.
 """
 
-import re
 import sys
 import warnings
+from functools import partial
 
 import growth
 import numpy as np
@@ -92,18 +93,18 @@ def training_laptop():
 # Augmentation
 def same_movement(images, targets):
     "scipy, told to move as ours does, moves alike."
-    d = draw(16, 200, named_generator(0, "same"), elastic_p=0)
-    x, y = augment(images, targets, d)
+    drawn = draw(16, 200, named_generator(0, "same"), elastic_p=0)
+    x, y = augment(images, targets, drawn)
     for i in range(4):
-        shift = d.shift[i].flip(0).numpy() * 200
+        shift = drawn.shift[i].flip(0).numpy() * 200
         image, target = peers.scipy_move(
             images[i, 0].cpu().numpy(),
             targets[i, 0].cpu().numpy(),
-            np.deg2rad(d.rotation[i].item()),
-            d.scale[i].item(),
+            np.deg2rad(drawn.rotation[i].item()),
+            drawn.scale[i].item(),
             shift,
         )
-        equal(x[i, 0, 20:180, 20:180].cpu(), image[20:180, 20:180] + d.channel[i].item(), 0.01, "images moved")
+        equal(x[i, 0, 20:180, 20:180].cpu(), image[20:180, 20:180] + drawn.channel[i].item(), 0.01, "images moved")
         assert (y[i, 0].cpu().numpy() != target).mean() < 1e-4
 
 
@@ -112,16 +113,16 @@ def augmentation():
     slices, generator, rng = simulated(16, 200, 0.25), named_generator(0, "bench"), named_rng("bench")
     images, targets = slices.images, slices.targets[:, :1]
     same_movement(images, targets)
-    cpu = [(x[0].numpy(), t[0].numpy()) for x, t in zip(images.cpu(), targets.cpu(), strict=True)]
+    cpu = [(x[0].numpy(), y[0].numpy()) for x, y in zip(images.cpu(), targets.cpu(), strict=True)]
     monai, kornia, floats = peers.monai_augment(), peers.kornia_augment(), targets.float()
     runs = {
-        "scipy per image": lambda: [peers.scipy_augment(x, t, rng) for x, t in cpu],
-        "MONAI": lambda: [monai(x, t) for x, t in zip(images.cpu(), floats.cpu(), strict=True)],
+        "scipy per image": lambda: [peers.scipy_augment(x, y, rng) for x, y in cpu],
+        "MONAI": lambda: [monai(x, y) for x, y in zip(images.cpu(), floats.cpu(), strict=True)],
         "kornia": lambda: kornia(images, floats),
     }
     moved = [
-        np.stack([t for _, t in runs["scipy per image"]()]),
-        torch.stack([m["target"][0] for m in runs["MONAI"]()]),
+        np.stack([y for _, y in runs["scipy per image"]()]),
+        torch.stack([pair["target"][0] for pair in runs["MONAI"]()]),
         runs["kornia"]()[1][:, 0].cpu(),
     ]
     for y in moved:
@@ -153,22 +154,26 @@ def windows():
     yield from rows("windows and holes, 64 maps, 200 x 200, z = 20", {"build_mask, occlude": ours}, theirs)
 
 
+def our_images(method, model, slices, size):
+    "New images of one cycle."
+    corners, _ = arm_windows(method, model, slices, size, named_generator(0, "windows"), "none")
+    return occlude(slices.images, kept(corners, size, slices.consensus, "none"))
+
+
+def peers_images(method, model, slices, size):
+    "The same, image by image."
+    new = []
+    for x, target in zip(slices.images, slices.consensus, strict=True):
+        saliency = peers.captum_map(model, x[None].requires_grad_(), target[None, None].float(), method)
+        new.append(peers.loop_occlude(x[None].detach(), saliency.float(), size))
+    return torch.cat(new)
+
+
 def new_images(model, slices, size, name):
     "ADA's new images of one cycle, each method."
-    targets = slices.consensus
     for method in METHODS:
-
-        def ours():
-            corners, _ = arm_windows(method, model, slices, size, named_generator(0, "windows"), "none")
-            return occlude(slices.images, kept(corners, size, targets, "none"))
-
-        def one(x, t):
-            saliency = peers.captum_map(model, x[None].requires_grad_(), t[None, None].float(), method)
-            return peers.loop_occlude(x[None].detach(), saliency.float(), size)
-
-        def theirs():
-            return torch.cat([one(x, t) for x, t in zip(slices.images, targets, strict=True)])
-
+        ours = partial(our_images, method, model, slices, size)
+        theirs = partial(peers_images, method, model, slices, size)
         differ = (ours() != theirs()).flatten(1).any(1).float().mean().item()
         assert differ <= 0.1, f"{method}: {differ:.0%} of the holes lie elsewhere"
         yield from rows(
@@ -226,10 +231,10 @@ def table4_laptop():
 def bf16_effect():
     "What bfloat16 does to the means of Table 4, on the baseline at hand."
     model, slices = baseline()
-    both = {
-        p: means(evaluate(model, slices, slices.images.shape[-1] // 8, 5, precision=p)[0])
-        for p in ("float32", "bfloat16")
-    }
+    size, both = slices.images.shape[-1] // 8, {}
+    for precision in ("float32", "bfloat16"):
+        scores, _ = evaluate(model, slices, size, 5, precision=precision)
+        both[precision] = means(scores)
     return pd.DataFrame(both).T.assign(slices=len(slices)).rename_axis("precision").reset_index()
 
 
@@ -237,23 +242,24 @@ def bf16_effect():
 def hausdorff():
     "The Hausdorff distance of 60 pairs of small masks at 200 x 200."
     _, targets = phantom_slices(60, 200, 0.25, seed=0)
-    pairs = [(t[0].numpy(), np.roll(t[1].numpy(), (i % 3, i % 5), (0, 1))) for i, t in enumerate(targets)]
+    pairs = []
+    for i, (first_rater, second_rater, *_) in enumerate(targets.numpy()):
+        pairs.append((first_rater, np.roll(second_rater, (i % 3, i % 5), (0, 1))))
 
-    def each(f):
-        return [f(pred, target, (0.25, 0.25)) for pred, target in pairs]
+    def each(distance):
+        return [distance(pred, target, (0.25, 0.25)) for pred, target in pairs]
 
     mine, theirs = each(hausdorff_distance), {}
-    for f, tolerance in (
-        (peers.monai_hausdorff, 1e-5),
-        (peers.medpy_hausdorff, 1e-5),
-        (peers.surface_hausdorff, 0.25),
-    ):  # the last draws its boundary between the pixels
-        equal(mine, each(f), tolerance, f.__doc__)
-        differ = int((np.abs(np.subtract(mine, each(f))) > 1e-5).sum())
-        theirs[f.__doc__.rstrip(".") + (f" ({differ} values differ)" if differ else "")] = lambda f=f: each(f)
-    yield from rows(
-        "Hausdorff distance, 60 pairs, 200 x 200", {"hausdorff_distance": lambda: each(hausdorff_distance)}, theirs
-    )
+    tolerances = {peers.monai_hausdorff: 1e-5, peers.medpy_hausdorff: 1e-5}
+    tolerances[peers.surface_hausdorff] = 0.25  # it draws its boundary between the pixels
+    for distance, tolerance in tolerances.items():
+        values, name = each(distance), distance.__doc__.rstrip(".")
+        equal(mine, values, tolerance, name)
+        if differ := int((np.abs(np.subtract(mine, values)) > 1e-5).sum()):
+            name += f" ({differ} values differ)"
+        theirs[name] = partial(each, distance)
+    ours = {"hausdorff_distance": partial(each, hausdorff_distance)}
+    yield from rows("Hausdorff distance, 60 pairs, 200 x 200", ours, theirs)
 
 
 # Tables
@@ -284,17 +290,19 @@ GOALS = {  # at least this many times as fast as the peer
 
 def goal(r):
     "What the work was to reach."
-    return next(
-        g for name, g in GOALS.items() if all(part in f"{r.work} {r.ours} {r.peer}" for part in name.split("/"))
-    )
+    row = f"{r.work} {r.ours} {r.peer}"
+    return next(factor for name, factor in GOALS.items() if all(part in row for part in name.split("/")))
+
+
+def number(value, unit=""):
+    "Three digits, or all before the point; nothing where it was not measured."
+    if np.isnan(value):
+        return ""
+    return f"{value:.3g}{unit}" if value < 100 else f"{value:.0f}{unit}"
 
 
 def readable(table):
     "The results as the page shows them."
-
-    def number(v, unit=""):
-        return "" if np.isnan(v) else f"{v:.3g}{unit}" if v < 100 else f"{v:.0f}{unit}"
-
     lines = [
         [
             r.work,
@@ -309,13 +317,8 @@ def readable(table):
         ]
         for r in table.itertuples()
     ]
-    return (
-        markdown(
-            ["work", "ours", "peer", "ours (ms)", "peer (ms)", "ratio", "at least", "limit (ms)", "share of limit"],
-            lines,
-        )
-        + f"\n\nMachine: {table.machine.iloc[0]}."
-    )
+    heads = ["work", "ours", "peer", "ours (ms)", "peer (ms)", "ratio", "at least", "limit (ms)", "share of limit"]
+    return markdown(heads, lines) + f"\n\nMachine: {table.machine.iloc[0]}."
 
 
 def markdown(names, rows):
@@ -323,10 +326,14 @@ def markdown(names, rows):
     return "\n".join("| " + " | ".join(map(str, r)) + " |" for r in [names, ["---"] * len(names), *rows])
 
 
+def short(value):
+    "Four digits of a number; anything else as it is."
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
 def frame(table):
-    return markdown(
-        table.columns, table.astype(object).map(lambda v: f"{v:.4g}" if isinstance(v, float) else v).values.tolist()
-    )
+    "A data frame as a table of the page."
+    return markdown(table.columns, table.astype(object).map(short).values.tolist())
 
 
 def publish(parts):
@@ -334,7 +341,10 @@ def publish(parts):
     page = ROOT / "docs" / "benchmarks.md"
     text = page.read_text()
     for name, part in parts.items():
-        text = re.sub(rf"(?s)(<!-- {name} -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{part}\n{m[2]}", text)
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        assert mark, f"docs/benchmarks.md has no place for {name}"
+        _, end, after = rest.partition("<!-- end -->")
+        text = f"{before}{mark}{part}\n{end}{after}"
     page.write_text(text)
 
 

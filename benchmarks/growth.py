@@ -23,8 +23,9 @@ def work(what, n):
     from ada_repro.method.mask import occlusion_grid
     from ada_repro.train.training import new_state, train_epoch
 
-    side, width = n if what == "image side" else 80, n if what == "width" else 8
-    slices, state = simulated(n if what == "slices" else 8, side, 40 / side), new_state(width, 0.0, 0.4, 0, 0.01)
+    told = {"slices": 8, "image side": 80, "width": 8, "cells": 64} | {what: n}
+    side = told["image side"]
+    slices, state = simulated(told["slices"], side, 40 / side), new_state(told["width"], 0.0, 0.4, 0, 0.01)
     if what == "slices":
         return lambda: evaluate(state.model, slices, 10, 5)
     if what == "cells":
@@ -51,28 +52,26 @@ def measure(what, n):
     return {"ms": 1e3 * np.median(times[1:]), "mb": peak() - before}
 
 
+def measured(what, n):
+    "The same, in a process of its own."
+    words = [sys.executable, __file__, what, str(n)]
+    return json.loads(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+def exponent(values, measured):
+    "The power with which a quantity grows."
+    slope, _ = np.polyfit(np.log(values), np.log(np.maximum(measured, 1)), 1)
+    return round(slope, 2)
+
+
 def table():
     "A row per quantity: time and memory for each of three values, and the exponent fitted to each."
     rows = []
     for what, values in CASES.items():
-        runs = [
-            json.loads(
-                subprocess.run(
-                    [sys.executable, __file__, what, str(n)], capture_output=True, text=True, check=True
-                ).stdout
-            )
-            for n in values
-        ]
-        ms, mb = ([r[k] for r in runs] for k in ("ms", "mb"))
-        exponent, more = (np.polyfit(np.log(values), np.log(np.maximum(v, 1)), 1)[0] for v in (ms, mb))
-        rows.append(
-            [
-                what,
-                *(" / ".join(f"{v:.4g}" for v in each) for each in (values, ms, mb)),
-                round(exponent, 2),
-                round(more, 2),
-            ]
-        )
+        runs = [measured(what, n) for n in values]
+        ms, mb = [r["ms"] for r in runs], [r["mb"] for r in runs]
+        each = [" / ".join(f"{number:.4g}" for number in numbers) for numbers in (values, ms, mb)]
+        rows.append([what, *each, exponent(values, ms), exponent(values, mb)])
     return pd.DataFrame(
         rows, columns=["what is doubled", "values", "ms", "memory_mb", "time_exponent", "memory_exponent"]
     )

@@ -47,14 +47,16 @@ def machine():
     if DEVICE == "cuda":
         return torch.cuda.get_device_name()
     cpus = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = next(
-        (line.split(":")[1].strip() for line in cpus.splitlines() if line.startswith("model name")), platform.machine()
-    )
+    names = [line.split(":")[1].strip() for line in cpus.splitlines() if line.startswith("model name")]
+    name = names[0] if names else platform.machine()
     return f"{name} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
 def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
-    "A row for each of ours beside each peer, both by name: the medians of alternating calls, after one call of each that does not count."
+    """A row for each of ours beside each peer, both by name.
+
+    The medians of alternating calls, after one call of each that does not count.
+    """
     times = []
     for _ in range(REPEATS + 1):
         gc.collect()
@@ -62,13 +64,9 @@ def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
         time.sleep(rest_s)  # a peer's worker may still be busy
     ms = {name: median(t[name] for t in times[1:]) for name in times[0]}
     for mine, peer in product(ours, theirs):
-        values = dict(
-            zip(
-                COLUMNS,
-                (work, mine, peer, ms[mine], ms[peer], ms[peer] / ms[mine], limit_ms, limit_ms / ms[mine], machine()),
-                strict=True,
-            )
-        )
+        ratio, share = ms[peer] / ms[mine], limit_ms / ms[mine]
+        row = (work, mine, peer, ms[mine], ms[peer], ratio, limit_ms, share, machine())
+        values = dict(zip(COLUMNS, row, strict=True))
         print(*(f"{v:.4g}" if isinstance(v, float) else v for v in values.values()), sep=" | ", flush=True)
         yield values
 
@@ -76,7 +74,8 @@ def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
 # The limit
 def matrix_peak(dtype):
     "Operations a second in the best of ten large matrix products."
-    a, b = torch.randn(2, n := 8192 if DEVICE == "cuda" else 3072, n, device=DEVICE).to(dtype)
+    n = 8192 if DEVICE == "cuda" else 3072
+    a, b = torch.randn(2, n, n, device=DEVICE).to(dtype)
     return 2 * n**3 / min(seconds(lambda: a @ b) for _ in range(10))
 
 
@@ -110,7 +109,7 @@ def simulated(n, px, spacing_mm):
 def trained(width, slices, steps, batch):
     "A network that has learned enough to draw a spot where grey matter is."
     state = new_state(width, 0.0, 0.4, 0, 0.01)
-    for epoch in range(steps * batch // len(slices.images)):
+    for _ in range(steps * batch // len(slices.images)):
         train_epoch(state, slices, None, 0, batch, {}, "off")
     return state.model.eval()
 
@@ -126,10 +125,9 @@ def wide():
 def baseline():
     "The pipeline's baseline and its validation slices, if they are at hand; else a small network and slices like them."
     weights = DATA / "runs" / "baseline-0" / "best.safetensors"
-    if weights.is_file() and DATA.joinpath("slices").is_dir():
-        return load_model(weights, load_file(weights)["head.weight"].shape[1]).eval(), load_slices(
-            DATA / "slices"
-        ).subset("val").to(DEVICE)
+    if weights.is_file() and (DATA / "slices").is_dir():
+        width = load_file(weights)["head.weight"].shape[1]
+        return load_model(weights, width).eval(), load_slices(DATA / "slices").subset("val").to(DEVICE)
     slices = simulated(48, 80, 0.5)
     return trained(8, slices, 90, 8), slices
 

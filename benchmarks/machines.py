@@ -1,4 +1,7 @@
-"How far another kind of arithmetic moves a result, everything else being equal: `python benchmarks/machines.py` writes benchmarks/machines.csv."
+"""How far another kind of arithmetic moves a result, everything else being equal.
+
+`python benchmarks/machines.py` writes benchmarks/machines.csv.
+"""
 
 import hashlib
 import json
@@ -35,8 +38,15 @@ def history(
     *_, last = training.train(
         state, data, validation, "none", seed, EPOCHS, cycles=0, ada_epochs=0, size=10, batch_size=8
     )
-    weights = b"".join(v.numpy().tobytes() for v in training.cpu_weights(state.model).values())
+    weights = b"".join(tensor.numpy().tobytes() for tensor in training.cpu_weights(state.model).values())
     return {"DSC": last["DSC"], "weights": hashlib.sha256(weights).hexdigest()[:8]}
+
+
+def never(
+    device,  # Whichever
+) -> bool:  # False
+    "No device is fast in bfloat16."
+    return False
 
 
 def child(
@@ -44,17 +54,13 @@ def child(
 ):
     "Train in this process, and print the outcome."
     if os.environ.get("FLOAT32"):
-        training.fast_bf16 = lambda device: False
-    print(
-        json.dumps(
-            history(int(seed))
-            | {
-                "isa": torch.backends.cpu.get_cpu_capability(),
-                "threads": torch.get_num_threads(),
-                "bfloat16": training.fast_bf16("cpu"),
-            }
-        )
-    )
+        training.fast_bf16 = never
+    how = {
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "bfloat16": training.fast_bf16("cpu"),
+    }
+    print(json.dumps(history(int(seed)) | how))
 
 
 def main():
@@ -79,4 +85,7 @@ def main():
 
 
 if __name__ == "__main__":
-    child(*sys.argv[1:]) if sys.argv[1:] else main()
+    if sys.argv[1:]:
+        child(*sys.argv[1:])
+    else:
+        main()

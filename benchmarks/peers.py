@@ -133,17 +133,17 @@ def loop_window(
 ):  # Row and column of its corner
     "The heaviest window through an integral image, in Python loops."
     H, W = saliency.shape
-    s = np.zeros((H + 1, W + 1))
-    for r in range(H):
-        for c in range(W):
-            s[r + 1, c + 1] = saliency[r, c] + s[r, c + 1] + s[r + 1, c] - s[r, c]
-    best, at = -np.inf, (0, 0)
-    for r in range(H - size + 1):
-        for c in range(W - size + 1):
-            total = s[r + size, c + size] - s[r, c + size] - s[r + size, c] + s[r, c]
+    sums = np.zeros((H + 1, W + 1))
+    for i in range(H):
+        for j in range(W):
+            sums[i + 1, j + 1] = saliency[i, j] + sums[i, j + 1] + sums[i + 1, j] - sums[i, j]
+    best, corner = -np.inf, (0, 0)
+    for i in range(H - size + 1):
+        for j in range(W - size + 1):
+            total = sums[i + size, j + size] - sums[i, j + size] - sums[i + size, j] + sums[i, j]
             if total > best:
-                best, at = total, (r, c)
-    return at
+                best, corner = total, (i, j)
+    return corner
 
 
 def loop_occlude(
@@ -153,9 +153,9 @@ def loop_occlude(
 ):  # Images with their holes
     "Windows and holes by Python loops."
     new = image.clone()
-    for x, s in zip(new, saliency.cpu().numpy(), strict=True):
-        r, c = loop_window(s, size)
-        x[:, r : r + size, c : c + size] = 0
+    for x, weights in zip(new, saliency.cpu().numpy(), strict=True):
+        i, j = loop_window(weights, size)
+        x[:, i : i + size, j : j + size] = 0
     return new
 
 
@@ -167,8 +167,8 @@ def pooled_occlude(
     "Windows and holes by average pooling and argmax."
     sums, new = F.avg_pool2d(saliency[:, None], size, 1)[:, 0], image.clone()
     for x, at in zip(new, sums.flatten(1).argmax(1).tolist(), strict=True):
-        r, c = divmod(at, sums.shape[2])
-        x[:, r : r + size, c : c + size] = 0
+        i, j = divmod(at, sums.shape[2])
+        x[:, i : i + size, j : j + size] = 0
     return new
 
 
@@ -183,17 +183,12 @@ def captum_map(
     if method == "vanilla":
         return attr.Saliency(score).attribute(x)[0]
     if method == "gradcam":
-        return attr.LayerAttribution.interpolate(
-            attr.LayerGradCam(score, layer).attribute(x, relu_attributions=True), x.shape[-2:], "bilinear"
-        )[0].detach()
+        coarse = attr.LayerGradCam(score, layer).attribute(x, relu_attributions=True)
+        return attr.LayerAttribution.interpolate(coarse, x.shape[-2:], "bilinear")[0].detach()
     if method == "guided_gradcam":
         return attr.GuidedGradCam(score, layer).attribute(x, interpolate_mode="bilinear")[0].abs().detach()
-    return (
-        {"input_x_gradient": attr.InputXGradient, "guided_backprop": attr.GuidedBackprop}[method](score)
-        .attribute(x)[0]
-        .abs()
-        .detach()
-    )
+    plain = {"input_x_gradient": attr.InputXGradient, "guided_backprop": attr.GuidedBackprop}
+    return plain[method](score).attribute(x)[0].abs().detach()
 
 
 # Robustness
@@ -210,18 +205,15 @@ def monai_scores(
         get_confusion_matrix,
     )
 
-    p, t = preds[:, None].float(), targets[:, None].float()
-    table = get_confusion_matrix(p, t)
-    ratios = {
-        n: 100 * compute_confusion_matrix_metric(full, table)
-        for n, full in {"TPR": "sensitivity", "TNR": "specificity", "PPV": "precision"}.items()
+    preds, targets = preds[:, None].float(), targets[:, None].float()
+    values = {
+        "DSC": 100 * compute_dice(preds, targets),
+        "HSD": compute_hausdorff_distance(preds, targets, include_background=True, spacing=spacing_mm),
     }
-    values = dict(
-        DSC=100 * compute_dice(p, t),
-        HSD=compute_hausdorff_distance(p, t, include_background=True, spacing=spacing_mm),
-        **ratios,
-    )
-    return {n: v.flatten().cpu().numpy() for n, v in values.items()}
+    table = get_confusion_matrix(preds, targets)
+    for name, monai_name in {"TPR": "sensitivity", "TNR": "specificity", "PPV": "precision"}.items():
+        values[name] = 100 * compute_confusion_matrix_metric(monai_name, table)
+    return {name: tensor.flatten().cpu().numpy() for name, tensor in values.items()}
 
 
 def monai_table4(
@@ -233,11 +225,12 @@ def monai_table4(
 ):  # A dict of means over slices
     "All copies at once, predicted in batches, scored by MONAI."
     means = []
-    for x, t, mm in zip(slices.images.split(1), slices.consensus, slices.table.spacing_mm, strict=True):
+    for x, target, mm in zip(slices.images.split(1), slices.consensus, slices.table.spacing_mm, strict=True):
         copies = build_robustness_data(x, size)[:, 0]
         preds = predict(model, copies, threshold, batch_size)
-        means.append({n: np.nanmean(v[np.isfinite(v)]) for n, v in monai_scores(preds, t.expand_as(preds), mm).items()})
-    return {n: np.mean([m[n] for m in means]) for n in means[0]}
+        scores = monai_scores(preds, target.expand_as(preds), mm)
+        means.append({name: np.nanmean(values[np.isfinite(values)]) for name, values in scores.items()})
+    return {name: np.mean([each[name] for each in means]) for name in means[0]}
 
 
 # Hausdorff distance of one pair

@@ -1,4 +1,7 @@
-"How well a network that has seen only phantoms finds grey matter in real cords: `make realism RAW=folder`, after `make repro` on the phantom."
+"""How well a network that has seen only phantoms finds grey matter in real cords.
+
+`make realism RAW=folder`, after `make repro` on the phantom.
+"""
 
 import json
 import sys
@@ -56,10 +59,8 @@ def main(
     raw: Path = DATA / "raw" / "gm_challenge",  # Folder of the gm_challenge data
 ):
     "Write `benchmarks/realism.csv`, a row per session; print the means with their intervals by person."
-    rows, out = (
-        score_real(Path(raw), DATA / "runs" / "baseline-0", DATA / "slices"),
-        ROOT / "benchmarks" / "realism.csv",
-    )
+    rows = score_real(Path(raw), DATA / "runs" / "baseline-0", DATA / "slices")
+    out = ROOT / "benchmarks" / "realism.csv"
     sessions = (
         rows.groupby("subject", sort=False)
         .agg(site=("site", "first"), slices=("slice", "size"), DSC=("DSC", "mean"))
@@ -76,7 +77,8 @@ def main(
         mean, low, high = bootstrap_interval(table, "DSC").values()
         print(f"Mean DSC over {what}: {mean:.1f}, 95 % interval {low:.1f} to {high:.1f} (bootstrap by person)")
     print(
-        f"There are only {len(people)} people: such an interval is narrower than the truth, and says little about the next scanner."
+        f"There are only {len(people)} people: such an interval is narrower than the truth, "
+        "and says little about the next scanner."
     )
 
 

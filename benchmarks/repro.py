@@ -1,6 +1,7 @@
-"""How long the whole takes: `make repro` on a fresh copy of the checkout with this environment, then `dvc repro` when there is nothing to do.
+"""How long the whole takes: `make repro` on a fresh copy of the checkout, then `dvc repro` when there is nothing to do.
 
-Writes benchmarks/repro.csv, with what each stage recorded; `make bench` puts it into the page. Alone on the machine, please.
+Writes benchmarks/repro.csv, with what each stage recorded; `make bench` puts it into the page.
+The environment is this one's. Alone on the machine, please.
 """
 
 import json
@@ -24,7 +25,9 @@ def copy_of(
     "The committed files, and the same environment."
     subprocess.run(["git", "clone", "-q", root, to], check=True)
     (to / ".venv").mkdir()
-    (to / ".venv" / "bin").symlink_to(Path(sys.executable).parent)
+    for part in Path(sys.prefix).iterdir():
+        if part.name != "stamp":
+            (to / ".venv" / part.name).symlink_to(part)
     (to / ".venv" / "stamp").touch()
 
 
@@ -46,14 +49,12 @@ def main():
         folder = Path(tmp) / "copy"
         copy_of(ROOT, folder)
         seconds, mb = timed(["make", "repro"], folder)
-        idle = [timed(["dvc", "repro", "-q"], folder) for _ in range(5)]
-        rows = [
-            ("make repro", seconds, mb),
-            ("dvc repro, nothing to do", median(s for s, _ in idle), max(m for _, m in idle)),
-        ]
-        rows += [
-            (p.stem, *json.loads(p.read_text()).values()) for p in sorted((folder / "data" / "executed").glob("*.json"))
-        ]
+        idle_seconds, idle_mb = zip(
+            *(timed([sys.executable, "-m", "dvc", "repro", "-q"], folder) for _ in range(5)), strict=True
+        )
+        rows = [("make repro", seconds, mb), ("dvc repro, nothing to do", median(idle_seconds), max(idle_mb))]
+        for path in sorted((folder / "data" / "executed").glob("*.json")):
+            rows.append((path.stem, *json.loads(path.read_text()).values()))
     table = pd.DataFrame(rows, columns=["what", "seconds", "peak_memory_mb"]).round(1)
     with whole_file(ROOT / "benchmarks" / "repro.csv") as to:
         table.to_csv(to, index=False)

@@ -1,6 +1,7 @@
 """Each site of the real scans held out once, so that each of the five people is judged: `make sites RAW=folder`.
 
-The evidence profile, its first seed, a few arms. Runs are kept in data/sites: an interrupted call goes on. Writes benchmarks/sites.csv.
+The evidence profile, its first seed, a few arms. Runs are kept in data/sites: an interrupted call goes on.
+Writes benchmarks/sites.csv.
 """
 
 import hashlib
@@ -36,8 +37,8 @@ def train_site(
 ):
     "The baseline and all arms without this site, scored on it; what is there already is kept."
     torch.set_num_threads(1)
-    p, data = profile, folder_hash(home / "slices")
-    told = {"seed": SEED, "augmentation": p["augment"]} | p["train"]
+    data = folder_hash(home / "slices")
+    told = {"seed": SEED, "augmentation": profile["augment"]} | profile["train"]
     validation = load_slices(home / "slices").subset("val").to(best_device())
 
     def once(name, begin, **how):
@@ -50,16 +51,16 @@ def train_site(
                 run,
                 scores,
                 validation,
-                p["model"]["width"],
-                p["ada"]["size"],
-                **p["robustness"],
-                threshold=p["train"]["threshold"],
+                profile["model"]["width"],
+                profile["ada"]["size"],
+                **profile["robustness"],
+                threshold=profile["train"]["threshold"],
             )
         return run
 
     parent = once(
         "baseline",
-        lambda: new_state(**p["model"], seed=SEED, **p["optimizer"]),
+        lambda: new_state(**profile["model"], seed=SEED, **profile["optimizer"]),
         keep_state=True,
         arm="none",
         cycles=0,
@@ -67,13 +68,16 @@ def train_site(
         size=1,
     )
     for arm in ARMS:
-        once(arm, lambda: parent_state(new_state(**p["model"], seed=SEED), parent), arm=arm, **p["ada"])
+        once(arm, lambda: parent_state(new_state(**profile["model"], seed=SEED), parent), arm=arm, **profile["ada"])
 
 
 def table(
     scores: pd.DataFrame,  # Of all sites, best weights; a person is a subject
-) -> pd.DataFrame:  # A row per arm and table: mean DSC, and minus No hole, with intervals over people; the least and the greatest difference of a person
-    "What each arm reaches on people of sites it has not seen."
+) -> pd.DataFrame:  # A row per arm and table
+    """What each arm reaches on people of sites it has not seen.
+
+    Mean DSC, and minus No hole, with intervals over people; the least and the greatest difference of a person.
+    """
     rows = []
     for number, each in ((3, per_slice(scores, ["original"])), (4, per_slice(scores))):
         for arm in ("baseline", *ARMS):
@@ -98,21 +102,21 @@ def main(
 ):
     "Write benchmarks/sites.csv and print it."
     subjects = list_subjects("gm_challenge", Path(raw))
-    sites, person = list(dict.fromkeys(s.site for s in subjects)), {s.subject: s.person for s in subjects}
+    sites = list(dict.fromkeys(s.site for s in subjects))
+    person = {s.subject: s.person for s in subjects}
     profile = yaml.safe_load((ROOT / "params.yaml").read_text())["evidence"]
     key = hashlib.sha256(json.dumps(profile).encode()).hexdigest()[:8]  # another profile is another study
     homes = [DATA / "sites" / key / site for site in sites]
     with held(DATA / "locks" / "sites.lock"):
         for site, home in zip(sites, homes, strict=True):
-            prepare(
-                "gm_challenge", raw, home / "slices", **profile["prepare"] | {"held_out": site}
-            )  # checks every file
+            told = profile["prepare"] | {"held_out": site}
+            prepare("gm_challenge", raw, home / "slices", **told)  # checks every file
         with ProcessPoolExecutor(cpu_count(), get_context("spawn")) as pool:
             list(pool.map(train_site, homes, [profile] * len(homes)))
     scores = pd.concat(read_arms(home / "scores", "scores.csv", ("baseline", *ARMS), [SEED]) for home in homes)
-    best = scores[scores.weights == "best"].assign(
-        slice=lambda t: t.subject + t.slice.astype(str), subject=lambda t: t.subject.map(person)
-    )  # a person may have come twice
+    best = scores[scores.weights == "best"]
+    sessions = best.subject + best.slice.astype(str)
+    best = best.assign(slice=sessions, subject=best.subject.map(person))  # a person may have come twice
     found = table(best).round(2)
     with whole_file(ROOT / "benchmarks" / "sites.csv") as to:
         found.to_csv(to, index=False)

@@ -1,6 +1,7 @@
 "Tables 5 to 10 against loops over their rows; the pages of all tables and of the claims."
 
 import json
+from functools import cache
 from itertools import product
 
 import matplotlib.pyplot as plt
@@ -223,6 +224,7 @@ def page_of(path):
     return cells[0], cells[2:], [line.strip() for line in lines if line and not line.startswith("|")]
 
 
+@cache
 def made_up_tables():
     scores = pd.concat([made_up_scores(), made_up_scores().query("group == 'original'").assign(group="context")])
     t3, more = made_up(ARMS, {}, "pages"), made_up([*ARMS, "gradcam.forbid"], {}, "pages")

@@ -278,9 +278,15 @@ def test_jobs_fit_cores_and_memory():
         assert 1 <= jobs(threads) <= max(1, min(cores // threads, room))
 
 
+ONE_CORE = """
+import os
+from ada_repro.pipeline.engine import count_jobs
+os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+print(count_jobs({"profile": {"machine": {"threads": 1}}}))
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system pins no process to cores")
 def test_cores_are_those_this_process_may_use():
-    code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); from ada_repro.pipeline.engine import count_jobs; print(count_jobs(dict(profile=dict(machine=dict(threads=1)))))"
-    assert subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split() == ["1"]
+    done = subprocess.run([sys.executable, "-c", ONE_CORE], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1"]

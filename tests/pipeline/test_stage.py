@@ -1,72 +1,21 @@
-"The real DVC graph on the smoke profile, in a clone of its own: to the end, again, with a new method, and with bad input."
+"The real DVC graph on the smoke profile, in a clone of its own: to the end, again, with a new method, with bad input."
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import nbformat
 import pandas as pd
 import pytest
 import yaml
 from dvc.repo import Repo
+from sharing import BIN, ENV, copy_of, edit, run, stages_run
 
 from ada_repro.core import ROOT
 from ada_repro.pipeline.stage import notebook_parameters, parse_words
 
-ENV = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
 PROFILES = ["paper", "laptop", "smoke", "evidence"]
 METHODS = ["vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam"]
-
-
-def run(folder, *words):
-    done = subprocess.run([sys.executable, "-m", *words], cwd=folder, env=ENV, capture_output=True, text=True)
-    return done.returncode, done.stdout + done.stderr
-
-
-def stages_run(output):
-    return sorted(re.findall(r"Running stage '(.+?)'", output))
-
-
-def copy_of(folder, to):
-    shutil.copytree(folder, to, symlinks=True)
-    return to
-
-
-def edit(folder, **new):
-    "Change values of params.yaml where their names stand, leaving anchors as they are."
-    path = folder / "params.yaml"
-    for old, text in new.values():
-        assert old in path.read_text()
-        path.write_text(path.read_text().replace(old, text))
-
-
-@pytest.fixture(scope="module")
-def fresh(tmp_path_factory):
-    "What a fresh clone holds, set to the smoke profile by one word."
-    folder = tmp_path_factory.mktemp("fresh") / "ada_repro"
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\n")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    edit(folder, profile=("profile: *laptop", "profile: *smoke"))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def finished(fresh, tmp_path_factory):
-    "The same after `dvc repro`."
-    folder = copy_of(fresh, tmp_path_factory.mktemp("finished") / "ada_repro")
-    code, output = run(folder, "dvc", "repro")
-    assert code == 0, output[-3000:]
-    return folder
 
 
 def test_tables_and_figures(finished):
@@ -101,14 +50,14 @@ def test_executed_copies_hold_no_clock_and_no_progress(finished):
         assert "start_time" not in text and "it/s" not in text and "injected-parameters" in text
 
 
-def test_again_runs_nothing(finished):
-    code, output = run(finished, "dvc", "repro")
+def test_again_runs_nothing(finished, tmp_path):
+    code, output = run(copy_of(finished, tmp_path / "ada_repro"), "dvc", "repro")
     assert code == 0 and stages_run(output) == [] and "up to date" in output
 
 
 def test_the_readmes_new_method_is_one_cell_and_one_name(finished, tmp_path):
     folder = copy_of(finished, tmp_path / "ada_repro")
-    path = folder / "nbs" / "05_saliency.ipynb"
+    path = folder / "nbs" / "2_method" / "02_saliency.ipynb"
     nb = nbformat.read(path, 4)
     at = next(i for i, c in enumerate(nb.cells) if "def guided_gradcam" in c.source) + 1
     cell, name = re.search(
@@ -116,7 +65,7 @@ def test_the_readmes_new_method_is_one_cell_and_one_name(finished, tmp_path):
     ).groups()
     nb.cells.insert(at, nbformat.v4.new_code_cell(cell))
     nbformat.write(nb, path)
-    subprocess.run([str(Path(sys.executable).parent / "nbdev_export")], cwd=folder, env=ENV, check=True)
+    subprocess.run([BIN / "nbdev_export"], cwd=folder, env=ENV, check=True)
     edit(folder, arm=("    - guided_gradcam\n", f"    - guided_gradcam\n    - {name}\n"))
     code, output = run(folder, "dvc", "repro")
     assert code == 0, output[-3000:]
@@ -173,7 +122,8 @@ def test_bad_input_is_one_line(fresh, tmp_path, spoil, words):
     spoil(folder)
     code, output = run(folder, "dvc", "repro")
     assert code != 0 and "Traceback" not in output
-    lines = [l for l in output.splitlines() if all(w in l for w in words) and not l.startswith((">", "ERROR"))]
+    said = [line for line in output.splitlines() if not line.startswith((">", "ERROR"))]
+    lines = [line for line in said if all(word in line for word in words)]
     assert len(lines) == 1, output
     assert not (folder / "data" / "slices").exists() and not (folder / "figures" / "phantom-smoke").exists()
     assert not list((folder / "data").rglob("*.part"))
@@ -203,7 +153,7 @@ def test_every_stage_names_the_parameters_its_notebook_takes(fresh, tmp_path, mo
     with Repo() as repo:
         commands = {s.addressing: s.cmd for s in repo.index.stages}
     assert {n.partition(":")[0] for n in commands if ":" in n} == {"evidence/dvc.yaml"}
-    for name, cmd in commands.items():
+    for cmd in commands.values():
         stage, *words = re.search(r"-m ada_repro.pipeline.stage (.+)", cmd)[1].split()
         told = parse_words(words)
         told.pop("threads", None)  # for the runner

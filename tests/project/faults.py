@@ -1,7 +1,9 @@
-"""The long fault suite, `make faults`: the graph of the smoke profile, with three arms, killed, crowded and starved, must end with the bits of an undisturbed run.
+"""The long fault suite, `make faults`.
 
-Writes tests/faults.csv (fault, tried, survived) and the table of docs/promises.md. `--share 0.1` tries a tenth of everything and writes nothing;
-`--only kills starts` runs parts again and replaces their rows."""
+The graph of the smoke profile, with three arms, killed, crowded and starved, must end with the bits of an undisturbed
+run. Writes faults.csv (fault, tried, survived) and the table of docs/promises.md. `--share 0.1` tries a tenth of
+everything and writes nothing; `--only kills starts` runs parts again and replaces their rows.
+"""
 
 import argparse
 import contextlib
@@ -19,18 +21,27 @@ from pathlib import Path
 
 import psutil
 
-sys.path.insert(0, str(Path(__file__).parent))
-from test_faults import CRAFTED, ENV, Evil, hashes, memory_grown_mb
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from hostile import CRAFTED, is_refused
+from sharing import ENV, ROOT, copy_checkout, copy_of, hashes, memory_grown_mb
 
-ROOT = Path(__file__).resolve().parents[2]
 CSV, PAGE = ROOT / "tests" / "project" / "faults.csv", ROOT / "docs" / "promises.md"
 ARMS = ["gradcam", "guided_backprop", "random"]
 FIRST = re.compile(r"Running stage '(.+?)'")
+IS_BUSY = r"repro: \S+ is already running, as process \d+\. Wait for it, or stop it\n"
+MADE = ["data/arms", "data/raw", "data/slices", "data/runs", "data/scores", "data/iou", "figures/phantom-smoke"]
+LOOPBACK = """
+import fcntl, os, socket, struct, sys
+fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 1))
+os.execv(sys.argv[1], sys.argv[1:])
+"""  # brings up the network of one process
 
-# Found by every Python process of a run. A kernel kills itself, and at times its runner, at the first checkpoint it writes; a stage has too little of something.
+# Found by every Python process of a run. A kernel kills itself, and at times its runner, at the first checkpoint it
+# writes; a stage has too little of something.
 SITE = r"""
 import os, resource, signal, sys
-at, runner, limit, what = os.environ.get('CUT_AT'), os.environ.get('CUT_RUNNER'), os.environ.get('LIMIT'), ' '.join(sys.orig_argv)
+at, runner, limit = (os.environ.get(name) for name in ('CUT_AT', 'CUT_RUNNER', 'LIMIT'))
+what = ' '.join(sys.orig_argv)
 if limit and ('ada_repro.pipeline.kernel' in what or 'ada_repro.pipeline.stage' in what):
     kind, size = limit.split()
     resource.setrlimit(getattr(resource, kind), (int(size),)*2)
@@ -53,18 +64,9 @@ if at and 'ada_repro.pipeline.kernel' in what:
 """
 
 
-def copy_of_checkout(to):
-    "What a fresh clone holds, on the smoke profile with three arms; taken once, so that nobody can change it meanwhile."
-    if (once := to.parent / "clone").exists():
-        return shutil.copytree(once, to, symlinks=True)
-    to, wanted = once, to
-    names = subprocess.run(
-        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout.split("\n")
-    for name in names:
-        if name and (ROOT / name).is_file():
-            (to / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, to / name)
+def clone(to):
+    "What a fresh clone holds, on the smoke profile with three arms."
+    copy_checkout(to)
     for lock in to.rglob("dvc.lock"):
         lock.unlink()
     shutil.rmtree(to / "figures" / "phantom-smoke", ignore_errors=True)
@@ -75,25 +77,23 @@ def copy_of_checkout(to):
     smoke, m = re.subn(r"study: {arms: \*arms}", f"study: {{arms: [{', '.join(ARMS)}]}}", smoke, count=1)
     assert n == m == 1
     params.write_text(f"{before}\nsmoke: {smoke}")
-    return copy_of_checkout(wanted)
+
+
+def copy_of_checkout(to):
+    "A clone, taken once, so that nobody can change it meanwhile."
+    once = to.parent / "clone"
+    if not once.exists():
+        clone(once)
+    return copy_of(once, to)
 
 
 def outputs(folder):
     "SHA-256 of everything the graph makes."
-    made = {
-        f"{d}/{k}": v
-        for d in (
-            "data/arms",
-            "data/raw",
-            "data/slices",
-            "data/runs",
-            "data/scores",
-            "data/iou",
-            "figures/phantom-smoke",
-        )
-        for k, v in hashes(folder / d).items()
-        if not k.endswith(".gitignore")
-    }  # DVC's
+    made = {}
+    for part in MADE:
+        for name, digest in hashes(folder / part).items():
+            if not name.endswith(".gitignore"):  # DVC's
+                made[f"{part}/{name}"] = digest
     assert len(made) > 50, sorted(made)
     return made
 
@@ -119,18 +119,16 @@ def no_litter(folder):
 class Run:
     "A `dvc repro`, or what `make repro` runs, and when each of its stages began."
 
-    def __init__(self, folder, *words, env={}, prefix=(), **kwargs):
+    def __init__(self, folder, *words, env=None, prefix=(), **kwargs):
         command = [*prefix, sys.executable, "-m", *(words or ("dvc", "repro"))]
         self.lines, self.began = [], []
-        env = (
-            ENV
-            | env
-            | {"PYTHONPATH": os.pathsep.join([*([env["PYTHONPATH"]] if "PYTHONPATH" in env else []), str(folder)])}
-        )  # its own package, no other
+        env = env or {}
+        path = [env["PYTHONPATH"]] if "PYTHONPATH" in env else []
+        path.append(str(folder))  # its own package, no other
         self.process = subprocess.Popen(
             command,
             cwd=folder,
-            env=env,
+            env=ENV | env | {"PYTHONPATH": os.pathsep.join(path)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -166,19 +164,17 @@ class Run:
 
     def tree(self):
         "dvc, the runner, the kernel, where they are there."
+        found = {}
         with contextlib.suppress(psutil.NoSuchProcess):
             root = psutil.Process(self.process.pid)
-            all_ = [root, *root.children(recursive=True)]
-
-            def find(words):
-                return [p for p in all_ if words in " ".join(p.cmdline())]
-
-            return {
-                "dvc": [root],
-                "runner": find("-m ada_repro.pipeline.stage")[-1:],
-                "kernel": find("-m ada_repro.pipeline.kernel")[-1:],
-            }
-        return {}
+            found["dvc"] = [root]
+            for process in root.children(recursive=True):
+                words = " ".join(process.cmdline())
+                if "-m ada_repro.pipeline.stage" in words:
+                    found["runner"] = [process]
+                if "-m ada_repro.pipeline.kernel" in words:
+                    found["kernel"] = [process]
+        return found
 
 
 def kill(processes):
@@ -212,11 +208,10 @@ class Book:
     def add(self, fault, survived, what=""):
         tried, kept = self.rows.get(fault, (0, 0))
         self.rows[fault] = tried + 1, kept + bool(survived)
-        left = max(0.0, self.expected - (time.time() - self.started))
-        print(
-            f"{time.time() - self.started:5.0f} s  {fault}: {tried + 1} tried, {kept + bool(survived)} survived {what}  (about {left / 60:.0f} min left)",
-            flush=True,
-        )
+        left = max(0.0, self.started + self.expected - time.time())
+        counts = f"{tried + 1} tried, {kept + bool(survived)} survived {what}"
+        spent = time.time() - self.started
+        print(f"{spent:5.0f} s  {fault}: {counts}  (about {left / 60:.0f} min left)", flush=True)
 
     def keep(self, fault, fine):
         self.rows[fault] = self.rows[fault][0], self.rows[fault][1] if fine else 0
@@ -245,10 +240,10 @@ def resume(folder, book, why, *words, tries=8):
 
 
 def offline():
-    "What puts a process into a network of its own, in which only itself can be reached; nothing where that is not permitted."
-    up = "import fcntl, os, socket, struct, sys; fcntl.ioctl(socket.socket(), 0x8914, struct.pack('16sh14x', b'lo', 1)); os.execv(sys.argv[1], sys.argv[1:])"
-    prefix = ("unshare", "-rn", sys.executable, "-c", up)
-    return prefix if subprocess.run([*prefix, sys.executable, "-c", ""], capture_output=True).returncode == 0 else ()
+    "What puts a process into a network that holds nothing but itself; nothing where that is not permitted."
+    prefix = ("unshare", "-rn", sys.executable, "-c", LOOPBACK)
+    tried = subprocess.run([*prefix, sys.executable, "-c", ""], capture_output=True)
+    return prefix if tried.returncode == 0 else ()
 
 
 # Faults
@@ -259,14 +254,18 @@ def undisturbed(work, book):
     assert run.wait() == 0, run.output[-3000:]
     if prefix:
         book.add("no network at all", True)
-    times = [*run.began, (time.time(), None)]
-    return outputs(folder), {name: later - at for (at, name), (later, _) in zip(times, times[1:], strict=True)}
+    began = [at for at, _ in run.began]
+    ended = [*began[1:], time.time()]
+    seconds = {}
+    for (at, name), end in zip(run.began, ended, strict=True):
+        seconds[name] = end - at
+    return outputs(folder), seconds
 
 
 def kills(work, book, expected, seconds, many, rng):
     "At a random moment of each stage in turn: everything at once, dvc alone, the runner alone, the kernel alone."
     folder, names = copy_of_checkout(work / "kills"), list(seconds)
-    aims = sorted(names.index(n) for n in (names * (many // len(names) + 1))[:many])
+    aims = sorted(i % len(names) for i in range(many))
     for n, aim in enumerate(aims):
         kind = ("everything", "dvc", "runner", "kernel")[n % 4]
         run = Run(folder)
@@ -279,7 +278,10 @@ def kills(work, book, expected, seconds, many, rng):
         alive, tree, at = run.process.poll() is None, run.tree(), run.stage()
         if not tree.get(kind):
             kind = "everything"
-        kill_all(folder) if kind == "everything" else kill(tree[kind])
+        if kind == "everything":
+            kill_all(folder)
+        else:
+            kill(tree[kind])
         if kind == "dvc" and alive:
             orphan(folder, book)
         run.wait()
@@ -291,11 +293,9 @@ def kills(work, book, expected, seconds, many, rng):
 
 def orphan(folder, book):
     "dvc was killed, its stage works on: a second start names it; then it is left to end."
-    code, output = (second := Run(folder, "ada_repro.pipeline.start", "--dry")).wait(), second.output
-    if code == 1:
-        book.add(
-            "start beside an orphaned stage", is_busy(output), output
-        )  # else its lock is not taken yet, and DVC speaks
+    second = Run(folder, "ada_repro.pipeline.start", "--dry")
+    if second.wait() == 1:  # else its lock is not taken yet, and DVC speaks
+        book.add("start beside an orphaned stage", is_busy(second.output), second.output)
     end = time.time() + 120
     while living(folder) and time.time() < end:
         time.sleep(0.1)
@@ -303,13 +303,14 @@ def orphan(folder, book):
 
 def is_busy(output):
     "Whether it is one line that names a process."
-    return (
-        re.fullmatch(r"repro: \S+ is already running, as process \d+\. Wait for it, or stop it\n", output) is not None
-    )
+    return re.fullmatch(IS_BUSY, output) is not None
 
 
 def start_kills(work, book, expected, seconds, many, rng):
-    "Stages side by side. At a random moment everything is killed; or the start alone: then the next one names who works on, or goes on itself."
+    """Stages side by side. At a random moment everything is killed; or the start alone.
+
+    Then the next one names who works on, or goes on itself.
+    """
     folder, run = copy_of_checkout(work / "starts"), None
     for n in range(many):
         kind = ("everything, side by side", "the start, side by side")[n % 2]
@@ -353,24 +354,18 @@ def checkpoint_kills(work, book, expected, many, rng):
     "The first checkpoint of a start is cut at a random byte, before it is synced, before and after it is renamed."
     folder, said = copy_of_checkout(work / "cuts"), work / "said"
     for n in range(many):
-        at = (
-            "renamed"
-            if n % 5 == 1
-            else rng.choice(["sync", "rename", "0", "1.0", *(f"{rng.random():.6f}" for _ in range(4))])
-        )  # once renamed, the epoch is done
+        at = rng.choice(["sync", "rename", "0", "1.0", *(f"{rng.random():.6f}" for _ in range(4))])
+        if n % 5 == 1:
+            at = "renamed"  # then the epoch is done
         env = {"PYTHONPATH": site(work), "CUT_AT": at, "CUT_SAID": str(said), "CUT_RUNNER": "1" if n % 3 == 0 else ""}
         run = Run(folder, env=env)
         code = run.wait()
         killed = said.exists() and said.read_text().split() == [at]
         said.unlink(missing_ok=True)
         book.add("kill -9 inside a checkpoint's writing", killed and code != 0, f"at {at} in {run.stage()}")
-    book.keep(
-        "kill -9 inside a checkpoint's writing",
-        resume(folder, book, "after checkpoint kills")
-        and same(outputs(folder), expected)
-        and no_litter(folder)
-        and book.rows["kill -9 inside a checkpoint's writing"][1] == many,
-    )
+    fine = resume(folder, book, "after checkpoint kills") and same(outputs(folder), expected) and no_litter(folder)
+    fault = "kill -9 inside a checkpoint's writing"
+    book.keep(fault, fine and book.rows[fault] == (many, many))
 
 
 def crowds(work, book, expected, many, seconds, rng):
@@ -382,12 +377,10 @@ def crowds(work, book, expected, many, seconds, rng):
         time.sleep(sum(seconds.values()) / (many + 2) * rng.uniform(0.1, 0.5))
         if first.process.poll() is not None:
             break
-        code, output = (second := Run(folder, "ada_repro.pipeline.start")).wait(), second.output
-        book.add(
-            "second start",
-            code == 1
-            and output == f"repro: repro is already running, as process {first.process.pid}. Wait for it, or stop it\n",
-        )
+        second = Run(folder, "ada_repro.pipeline.start")
+        code = second.wait()
+        told = f"repro: repro is already running, as process {first.process.pid}. Wait for it, or stop it\n"
+        book.add("second start", code == 1 and second.output == told)
     fine = first.wait() == 0 and same(outputs(folder), expected) and no_litter(folder)
     book.add("run again, side by side, fresh processes, in another folder", fine)
     book.keep("second start", fine and book.rows["second start"] == (many, many))
@@ -398,12 +391,8 @@ def small_disk(folder):
     "A disk of its own for data/, with 300 MB; nothing where mounting is not permitted."
     (folder / "data").mkdir(exist_ok=True)
     kept = {p.name: p.read_bytes() for p in (folder / "data").iterdir() if p.is_file()}
-    fine = (
-        subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", folder / "data"], capture_output=True
-        ).returncode
-        == 0
-    )
+    mount = ["mount", "-t", "tmpfs", "-o", "size=300m", "tmpfs", folder / "data"]
+    fine = subprocess.run(mount, capture_output=True).returncode == 0
     for name, content in kept.items():
         (folder / "data" / name).write_bytes(content)
     try:
@@ -413,8 +402,15 @@ def small_disk(folder):
             subprocess.run(["umount", "-l", folder / "data"], check=True)
 
 
+WANT = ("disk full while a stage works", "too little room to begin", "too little memory", "file size limited")
+
+
 def starved(work, book, expected):
-    "The disk fills up while a stage works; there is too little room for it to begin; a file may not grow; there is too little address space."
+    """Want of everything.
+
+    The disk fills up while a stage works; there is too little room for it to begin; a file may not grow; there is too
+    little address space.
+    """
     folder = copy_of_checkout(work / "starved")
     with small_disk(folder) as mounted:
         for aim in ("prepare", "baseline@0", "robustness@random-0"):
@@ -422,19 +418,12 @@ def starved(work, book, expected):
                 limited(folder, work, book)
             if mounted:
                 full(folder, book, aim)
-        fine = (
-            resume(folder, book, "after want of disk and memory")
-            and same(outputs(folder), expected)
-            and no_litter(folder)
-        )
-        for fault in (
-            "disk full while a stage works",
-            "too little room to begin",
-            "too little memory",
-            "file size limited",
-        ):
+        fine = resume(folder, book, "after want of disk and memory") and same(outputs(folder), expected)
+        fine = fine and no_litter(folder)
+        for fault in WANT:
             if fault in book.rows:
-                book.keep(fault, fine and book.rows[fault][0] == book.rows[fault][1])
+                tried, survived = book.rows[fault]
+                book.keep(fault, fine and tried == survived)
 
 
 def full(folder, book, aim):
@@ -445,9 +434,9 @@ def full(folder, book, aim):
     while not run.tree().get("kernel") and run.process.poll() is None:
         time.sleep(0.02)  # the runner has looked at the room
     ballast = folder / "data" / "ballast"
-    with contextlib.suppress(OSError), open(ballast, "wb", 0) as f:
+    with contextlib.suppress(OSError), ballast.open("wb", 0) as file:
         while True:
-            f.write(bytes(4096))
+            file.write(bytes(4096))
     code = run.wait()
     book.add(
         "disk full while a stage works",
@@ -475,15 +464,8 @@ def limited(folder, work, book):
 
 
 def crafted(work, book):
-    for name, offer in CRAFTED.items():
-        folder = work / "crafted" / name
-        (folder / "in").mkdir(parents=True)
-        try:
-            offer(folder / "in", Evil(folder / "ran"))
-            refused = False
-        except Exception:
-            refused = True
-        book.add("crafted file or name", refused and [p.name for p in folder.iterdir()] == ["in"], name)
+    for name in CRAFTED:
+        book.add("crafted file or name", is_refused(name, work / "crafted" / name), name)
 
 
 def attributions(book, many):
@@ -493,25 +475,21 @@ def attributions(book, many):
 
 # The record
 def write(book):
-    with open(CSV, "w", newline="") as f:
-        rows = csv.writer(f, lineterminator="\n")
+    with CSV.open("w", newline="") as file:
+        rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["fault", "tried", "survived"])
         rows.writerows((fault, *counts) for fault, counts in book.rows.items())
-    table = "\n".join(
-        [
-            "| fault | tried | survived |",
-            "| --- | ---: | ---: |",
-            *(f"| {fault} | {t} | {s} |" for fault, (t, s) in book.rows.items()),
-        ]
-    )
+    lines = [f"| {fault} | {tried} | {survived} |" for fault, (tried, survived) in book.rows.items()]
+    table = "\n".join(["| fault | tried | survived |", "| --- | ---: | ---: |", *lines])
     page = PAGE.read_text()
     PAGE.write_text(re.sub(r"(?s)(<!-- faults -->\n).*(<!-- end -->)", lambda m: f"{m[1]}{table}\n{m[2]}", page))
 
 
 def earlier():
     "Rows of the last run."
-    with open(CSV, newline="") as f:
-        return {fault: (int(tried), int(survived)) for fault, tried, survived in list(csv.reader(f))[1:]}
+    with CSV.open(newline="") as file:
+        _, *rows = csv.reader(file)
+    return {fault: (int(tried), int(survived)) for fault, tried, survived in rows}
 
 
 def main():
@@ -540,16 +518,13 @@ def main():
         book.expected = time.time() - book.started + sum(seconds.values()) * (5 + 4 * told.share) + 400 * told.share
         for name in told.only or parts:
             parts[name]()
-    lost = {f: c for f, c in book.rows.items() if c[0] != c[1]}
+    lost = {fault: (tried, survived) for fault, (tried, survived) in book.rows.items() if tried != survived}
     if told.only:
         book.rows = earlier() | book.rows
     if told.share == 1.0:
         write(book)
-    print(
-        f"{sum(t for t, _ in book.rows.values())} tried, {sum(s for _, s in book.rows.values())} survived",
-        *[f"LOST {f}: {c}" for f, c in lost.items()],
-        sep="\n",
-    )
+    tried, survived = map(sum, zip(*book.rows.values(), strict=True))
+    print(f"{tried} tried, {survived} survived", *[f"LOST {fault}: {c}" for fault, c in lost.items()], sep="\n")
     sys.exit(bool(lost))
 
 

@@ -8,7 +8,7 @@ import pytest
 from ada_repro.core import ROOT
 from ada_repro.method.arms import arm_name
 
-README = (ROOT / "README.md").read_text()
+README, CONTRIBUTING = ((ROOT / name).read_text() for name in ("README.md", "CONTRIBUTING.md"))
 STUDIES = ("phantom-evidence", "gm_challenge-evidence")
 
 
@@ -17,37 +17,60 @@ def cells(line):
 
 
 def columns():
+    "What stands under each head of the table of results: arm -> text."
     for k in (3, 4):
         for name in STUDIES:
             table = pd.read_csv(ROOT / "figures" / name / f"table{k}.csv").set_index("arm")
             if name == STUDIES[0]:
-                yield {arm_name(a): "–" if pd.isna(x) else f"{x:.2f}" for a, x in table.DSC_paper.items()}
-            yield {arm_name(a): f"{r.DSC:.2f} [{r.DSC_low:.2f}, {r.DSC_high:.2f}]" for a, r in table.iterrows()}
+                yield {arm_name(arm): "–" if pd.isna(dsc) else f"{dsc:.2f}" for arm, dsc in table.DSC_paper.items()}
+            measured = {}
+            for row in table.itertuples():
+                measured[arm_name(row.Index)] = f"{row.DSC:.2f} [{row.DSC_low:.2f}, {row.DSC_high:.2f}]"
+            yield measured
+
+
+def table_rows(width):
+    "The rows of README's tables of that width."
+    rows = [cells(line) for line in README.splitlines()]
+    return [row for row in rows if len(row) == width]
 
 
 def test_the_table_is_that_of_the_figures_folder():
-    rows = {c[0]: c[1:] for line in README.splitlines() if len(c := cells(line)) == 7}
+    rows = {arm: numbers for arm, *numbers in table_rows(7)}
     expected = list(columns())
     for arm in expected[0]:
         assert rows[arm] == [column.get(arm, "–") for column in expected]
 
 
 def test_the_verdicts_are_those_of_the_figures_folder():
-    rows = {
-        c[0]: c[3:] for line in README.splitlines() if len(c := cells(line)) == 5 and re.fullmatch(r"[CS]\d[ab]?", c[0])
-    }
+    rows = {}
+    for claim, _, _, *judged in table_rows(5):
+        if re.fullmatch(r"[CS]\d[ab]?", claim):
+            rows[claim] = judged
     for column, name in enumerate(STUDIES):
         claims = pd.read_csv(ROOT / "figures" / name / "claims.csv")
         assert list(rows) == claims.claim.tolist()
-        for r in claims.itertuples():
-            assert rows[r.claim][column].startswith(f"**{r.verdict}** {r.value:.2f}")
+        for row in claims.itertuples():
+            assert rows[row.claim][column].startswith(f"**{row.verdict}** {row.value:.2f}")
 
 
-@pytest.mark.parametrize("link", sorted({l for l in re.findall(r"\]\(([^)#]+)\)", README) if not l.startswith("http")}))
+LINKS = {link for link in re.findall(r"\]\(([^)#]+)\)", README) if not link.startswith("http")}
+
+
+@pytest.mark.parametrize("link", sorted(LINKS))
 def test_links_lead_somewhere(link):
     assert (ROOT / link).exists()
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"`?make (\w+)", README))))
+MAKEFILE = (ROOT / "Makefile").read_text()
+NAMED = re.findall(r"`?make (\w+)", README) + re.findall(r"^make (\w+)", CONTRIBUTING, re.M)
+
+
+@pytest.mark.parametrize("target", sorted(set(NAMED)))
 def test_make_knows_the_command(target):
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.M)
+    assert re.search(rf"^{target}:", MAKEFILE, re.M)
+
+
+def test_make_lists_all_that_it_makes():
+    (targets,) = re.findall(r"^\.PHONY: (.+)", MAKEFILE, re.M)
+    assert sorted(targets.split()) == sorted(re.findall(r"^(\w+):.*  ## \S", MAKEFILE, re.M))

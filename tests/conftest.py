@@ -1,0 +1,89 @@
+"What all tests share: one thread each, the smoke project built once, which tests stay together and which are slow."
+
+import os
+import subprocess
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
+
+import pytest
+from sharing import built_once, copy_checkout, copy_of, edit, run
+
+# Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
+SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed"}
+SLOW_TESTS = {
+    "test_a_changed_raw_file_is_noticed",
+    "test_a_crafted_file_runs_nothing",
+    "test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not",
+    "test_an_interval_decides_until_it_leaves_the_tolerance_of_the_rule",
+    "test_a_stage_names_every_module_that_it_loads",
+    "test_any_other_network_is_shown_whole_copies",
+    "test_both_notebooks_on_made_up_runs",
+    "test_continued_runs_end_with_the_same_bits",
+    "test_equals_all_copies_at_once",
+    "test_every_arm_runs_to_the_end",
+    "test_flips_and_truncations_never_load_wrong",
+    "test_flips_and_truncations_of_a_real_scan_never_load_wrong",
+    "test_killed_inside_a_checkpoint",
+    "test_maps_do_not_depend_on_the_batches",
+    "test_memory_stays_flat_over_attributions",
+    "test_no_variable_name_is_written_into_a_figure",
+    "test_notebook_runs",
+    "test_realism_counts_every_real_slice",
+    "test_realism_is_of_phantoms_alone",
+    "test_same_input_same_bytes",
+    "test_shuffled_windows_are_the_methods_own_of_other_images",
+    "test_site_builds_without_a_warning",
+    "test_the_notebook",
+    "test_they_are_found_from_any_folder",
+    "test_windows_equal_whole_copies",
+}
+
+
+def pytest_collection_modifyitems(items):
+    "Mark the slow ones; keep together what shares something that is costly to make; begin with the longest."
+    for item in items:
+        fixtures = set(item.fixturenames)
+        if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES:
+            item.add_marker("slow")
+        if "finished" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("finished"))
+        elif item.path.parent.name == "measure":  # each file trains a network
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: ("finished" not in item.fixturenames, item.get_closest_marker("slow") is None))
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    "A folder that all processes of this session share."
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def build_fresh(folder):
+    copy_checkout(folder)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    edit(folder, profile=("profile: *laptop", "profile: *smoke"))
+
+
+@pytest.fixture(scope="session")
+def fresh(shared_folder):
+    "What a fresh clone holds, set to the smoke profile by one word. Copy it before you change it."
+    return built_once(shared_folder / "fresh" / "ada_repro", build_fresh)
+
+
+@pytest.fixture(scope="session")
+def finished(fresh, shared_folder):
+    "The same after `dvc repro`. Copy it before you change it."
+
+    def build(folder):
+        copy_of(fresh, folder)
+        code, output = run(folder, "dvc", "repro")
+        assert code == 0, output[-3000:]
+
+    return built_once(shared_folder / "finished" / "ada_repro", build)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    "A copy of the checkout, to do things to."
+    return copy_checkout(tmp_path / "checkout")
