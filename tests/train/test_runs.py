@@ -12,8 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from ada_repro.core import ROOT, DataError
 from ada_repro.method.unet import UNet
-from ada_repro.train import runs
 from ada_repro.pipeline.code import write_arms
+from ada_repro.train import runs
 from ada_repro.train.runs import WEIGHTS, home, load_model, load_weights, write_weights
 from ada_repro.train.training import cpu_weights, predict
 
