@@ -33,7 +33,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.stats import ConstantInputWarning, spearmanr
 from torch import Tensor, nn
 
-from ..core import name_seed, named_generator
+from ..core import Run, name_seed, named_generator
 from ..data.slices import Slices
 from ..method.saliency import SALIENCY, saliency_map
 from ..train.runs import load_model
@@ -202,20 +202,22 @@ def own_method(
 def long_table(
     parts: dict,  # (arm, method) -> a row per slice, a column per measure
     slices: Slices,  # What was looked at
+    fold: str,  # Of the runs
     seed: int,  # Of the runs
 ) -> pd.DataFrame:  # A row per arm, method, slice and measure
     "All measures of all networks below each other; what is not defined is left out."
-    keys = ["seed", "arm", "method", "subject", "slice"]
+    keys = ["fold", "seed", "arm", "method", "subject", "slice"]
     wide = []
     for (arm, method), part in parts.items():
-        wide.append(part.join(slices.table[["subject", "slice"]]).assign(seed=seed, arm=arm, method=method))
+        wide.append(part.join(slices.table[["subject", "slice"]]).assign(fold=fold, seed=seed, arm=arm, method=method))
     return pd.concat(wide).melt(keys, var_name="measure").dropna(subset="value", ignore_index=True)
 
 
 # %% ../../nbs/4_measure/05_look.ipynb #c25b
 def look_at(
-    runs: Path,  # Folder with a subfolder `<arm>-<seed>` per run
+    runs: Path,  # Folder with a subfolder `<arm>-<fold>-<seed>` per run
     slices: Slices,  # Validation slices
+    fold: str,  # Of the runs
     seed: int,  # Of the runs
     arms: list,  # Arms to look at, through their own methods
     methods: list,  # Methods to look at the baseline with; those of the arms are added
@@ -225,9 +227,9 @@ def look_at(
     at_most: int,  # Number of slices, at most
     **options,  # Of `saliency_map`: explain, sign, layer
 ) -> pd.DataFrame:  # A row per arm, method, slice and measure
-    "Where the networks of one seed look, and whether the maps of the baseline mean anything."
+    "Where the networks of one fold and seed look, and whether the maps of the baseline mean anything."
     slices = few(slices, at_most)
-    parent = load_model(runs / f"baseline-{seed}" / "last.safetensors", width)
+    parent = load_model(runs / Run("baseline", fold, seed).name / "last.safetensors", width)
     twin = randomised(parent, slices.images, seed)
     parts = {}
     for method in dict.fromkeys([*methods, *map(own_method, arms)]):
@@ -235,6 +237,6 @@ def look_at(
         quality = map_quality(parent, twin, slices, maps, method, seed, threshold, **options)
         parts["baseline", method] = shares.join(quality)
     for arm in arms:
-        model, method = load_model(runs / f"{arm}-{seed}" / "last.safetensors", width), own_method(arm)
+        model, method = load_model(runs / Run(arm, fold, seed).name / "last.safetensors", width), own_method(arm)
         parts[arm, method], _ = map_shares(model, slices, method, near_mm, **options)
-    return long_table(parts, slices, seed)
+    return long_table(parts, slices, fold, seed)
