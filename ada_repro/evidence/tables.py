@@ -119,7 +119,7 @@ def held_out(
     "The DSC of an epoch chosen on subjects it is not reported on, mean over halves and seeds."
     halves = history.reindex(columns=["arm", "fold", "seed", "DSC_a", "DSC_b"])
     runs = []
-    for (arm, _), epochs in halves.groupby(["arm", "fold", "seed"]):
+    for (arm, *_), epochs in halves.groupby(["arm", "fold", "seed"]):
         runs.append({"arm": arm, "DSC_held_out": chosen_elsewhere(epochs)})
     return pd.DataFrame(runs).groupby("arm", as_index=False).DSC_held_out.mean()
 
