@@ -1,0 +1,68 @@
+// What the page asks, and the answers: the same code in a worker, in the page where there are no workers, and in tests.
+
+import { diceScore, heaviestWindow, withHole } from "./hole.mjs";
+import { METHODS, saliencyMaps } from "./saliency.mjs";
+import { UNet } from "./unet.mjs";
+
+// Two squares may differ and yet leave the same image; a network is asked once for each.
+function same(one, other) {
+  return one.every((value, j) => value === other[j]);
+}
+
+export class Answers {
+  constructor() {
+    this.networks = {};
+    this.slices = [];
+    this.untouched = {};
+  }
+
+  // Each message has a kind, the name of the method that answers it.
+  answer(message) {
+    return this[message.kind](message);
+  }
+
+  addSlices({ slices }) {
+    this.slices = slices;
+  }
+
+  addNetwork({ name, tensors }) {
+    this.networks[name] = new UNet(tensors);
+  }
+
+  // The logits of the slice as it is, worked out once for each slice and network.
+  untouchedLogits({ slice, network }) {
+    const key = `${slice} ${network}`;
+    this.untouched[key] ??= this.networks[network].forward(this.slices[slice].image);
+    return this.untouched[key];
+  }
+
+  logits(question, protect) {
+    const { image, target } = this.slices[question.slice];
+    const hidden = withHole(image, question.square, target, protect);
+    if (same(hidden, image)) return this.untouchedLogits(question);
+    return this.networks[question.network].forward(hidden);
+  }
+
+  // What is wanted first: where the network sees grey matter now, and the Dice.
+  outline(question) {
+    const { target } = this.slices[question.slice];
+    const logits = this.logits(question, question.protect);
+    const found = Uint8Array.from(logits, (logit) => (logit > 0 ? 1 : 0));
+    const untouched = diceScore(this.untouchedLogits(question), target);
+    return { question, found, dice: diceScore(logits, target), untouched };
+  }
+
+  // What may come a moment later: the Dice with the grey matter spared and not, the maps and their windows.
+  maps(question) {
+    const { image, target } = this.slices[question.slice];
+    const spared = diceScore(this.logits(question, "keep"), target);
+    const hidden = diceScore(this.logits(question, "none"), target);
+    const seen = withHole(image, question.square, target, question.protect);
+    const maps = saliencyMaps(this.networks[question.network], seen, target);
+    const windows = {};
+    for (const method of METHODS) {
+      windows[method] = heaviestWindow(maps[method], question.size, target, question.protect);
+    }
+    return { question, spared, hidden, maps, windows };
+  }
+}
