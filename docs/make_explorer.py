@@ -46,7 +46,9 @@ def phantoms() -> list:
     slices = []
     for i, (image, target) in enumerate(zip(images[:, 0], majority(targets, 1), strict=True)):
         site = list(SITES)[i % len(SITES)]
-        slices.append(packed_slice(image.numpy(), target.numpy(), kind="phantom", name=f"Simulated subject {i + 1}, {site}"))
+        slices.append(
+            packed_slice(image.numpy(), target.numpy(), kind="phantom", name=f"Simulated subject {i + 1}, {site}")
+        )
     return slices
 
 
