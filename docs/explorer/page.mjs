@@ -72,7 +72,9 @@ function inView(corner) {
   return Math.min(Math.max(corner, first), first + span - state.size);
 }
 
+let speaking;
 function changed() {
+  clearTimeout(speaking);
   state.row = inView(state.row);
   state.column = inView(state.column);
   element("results").setAttribute("aria-busy", "true");
@@ -82,10 +84,8 @@ function changed() {
 }
 
 // Nothing is under way any more. What changed is spoken once, not at every pixel of a drag.
-let speaking;
 function settle() {
   element("results").setAttribute("aria-busy", "false");
-  clearTimeout(speaking);
   speaking = setTimeout(() => {
     const { row, column, size } = state;
     element("spoken").textContent =
@@ -208,7 +208,8 @@ function resize(by) {
   state.size = Math.min(Math.max(before + by, Number(range.min)), Number(range.max));
   range.value = state.size;
   // The square grows and shrinks around its middle.
-  move(Math.trunc((before - state.size) / 2), Math.trunc((before - state.size) / 2));
+  const shift = Math.floor(before / 2) - Math.floor(state.size / 2);
+  move(shift, shift);
 }
 
 function hide(hides) {

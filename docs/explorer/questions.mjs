@@ -4,7 +4,10 @@ import { diceScore, heaviestWindow, withHole } from "./hole.mjs";
 import { METHODS, saliencyMaps } from "./saliency.mjs";
 import { UNet } from "./unet.mjs";
 
-// Two squares may differ and yet leave the same image; a network is asked once for each.
+// Two rules often leave the same image, and a square that moves back an image that was there before: that many
+// answers of the networks are remembered, beside those to the untouched slices.
+const REMEMBERED = 4;
+
 function same(one, other) {
   return one.every((value, j) => value === other[j]);
 }
@@ -14,6 +17,7 @@ export class Answers {
     this.networks = {};
     this.slices = [];
     this.untouched = {};
+    this.recent = [];
   }
 
   // Each message has a kind, the name of the method that answers it.
@@ -27,6 +31,9 @@ export class Answers {
 
   addNetwork({ name, tensors }) {
     this.networks[name] = new UNet(tensors);
+    // A file may be opened again after it has changed.
+    this.untouched = {};
+    this.recent = [];
   }
 
   // The logits of the slice as it is, worked out once for each slice and network.
@@ -36,11 +43,20 @@ export class Answers {
     return this.untouched[key];
   }
 
+  remember(network, image, logits) {
+    this.recent.unshift({ network, image, logits });
+    this.recent.length = Math.min(this.recent.length, REMEMBERED);
+  }
+
   logits(question, protect) {
     const { image, target } = this.slices[question.slice];
-    const hidden = withHole(image, question.square, target, protect);
-    if (same(hidden, image)) return this.untouchedLogits(question);
-    return this.networks[question.network].forward(hidden);
+    const seen = withHole(image, question.square, target, protect);
+    if (same(seen, image)) return this.untouchedLogits(question);
+    const known = this.recent.find(({ network, image: before }) => network === question.network && same(seen, before));
+    if (known) return known.logits;
+    const logits = this.networks[question.network].forward(seen);
+    this.remember(question.network, seen, logits);
+    return logits;
   }
 
   // What is wanted first: where the network sees grey matter now, and the Dice.
@@ -55,10 +71,11 @@ export class Answers {
   // What may come a moment later: the Dice with the grey matter spared and not, the maps and their windows.
   maps(question) {
     const { image, target } = this.slices[question.slice];
+    const seen = withHole(image, question.square, target, question.protect);
+    const { logits, maps } = saliencyMaps(this.networks[question.network], seen, target);
+    this.remember(question.network, seen, logits);
     const spared = diceScore(this.logits(question, "keep"), target);
     const hidden = diceScore(this.logits(question, "none"), target);
-    const seen = withHole(image, question.square, target, question.protect);
-    const maps = saliencyMaps(this.networks[question.network], seen, target);
     const windows = {};
     for (const method of METHODS) {
       windows[method] = heaviestWindow(maps[method], question.size, target, question.protect);

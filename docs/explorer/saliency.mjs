@@ -25,18 +25,19 @@ function absoluteProduct(one, other) {
   return one.map((value, j) => Math.abs(value * other[j]));
 }
 
-// The maps of all five methods for one image.
+// The maps of all five methods for one image, and the logits on which they rest.
 export function saliencyMaps(network, image, target) {
-  network.forward(image);
+  const logits = network.forward(image);
   const gradient = network.backward(target);
   // GradCam reads what the way back has just left in the network, so before the guided way back.
   const cam = gradcam(network, Math.sqrt(image.length));
   const guided = network.backward(target, true);
-  return {
+  const maps = {
     vanilla: gradient.map(Math.abs),
     input_x_gradient: absoluteProduct(gradient, image),
     guided_backprop: guided.map(Math.abs),
     gradcam: cam,
     guided_gradcam: absoluteProduct(guided, cam),
   };
+  return { logits, maps };
 }

@@ -113,7 +113,8 @@ test("a guided way back differs from the plain one, and five maps come out", () 
   const network = new UNet(tinyTensors());
   const image = numbers(256, 3);
   const target = numbers(256, 4).map((value) => (value > 0 ? 1 : 0));
-  const maps = saliencyMaps(network, image, target);
+  const { logits, maps } = saliencyMaps(network, image, target);
+  assert.deepEqual(logits, network.forward(image));
   assert.deepEqual(Object.keys(maps), METHODS);
   for (const map of Object.values(maps)) assert.ok(map.length === 256 && map.every((value) => value >= 0));
   assert.notDeepEqual(maps.vanilla, maps.guided_backprop);
