@@ -47,6 +47,11 @@ function square() {
   return { row: state.row, column: state.column, size: state.size };
 }
 
+// Whether the square hides anything: under `forbid` not what holds grey matter.
+function isRefused() {
+  return state.protect === "forbid" && touches(square(), SLICES[state.slice].target);
+}
+
 function question(kind) {
   const { slice, network, size, protect, hides } = state;
   return { kind, slice, network, size, protect, square: hides ? square() : null };
@@ -106,8 +111,7 @@ function draw() {
   const context = paint(stage, greys(seen, ranges[state.slice]), state.view);
   trace(context, targetOutlines[state.slice], "target", 0.4);
   if (latest.outline) trace(context, outline(latest.outline.found), "found", 0.25);
-  const isRefused = state.protect === "forbid" && touches(square(), target);
-  frame(context, square(), 0.25, state.hides && !isRefused ? [] : [1, 1]);
+  frame(context, square(), 0.25, state.hides && !isRefused() ? [] : [1, 1]);
   drawNumbers();
 }
 
@@ -124,22 +128,29 @@ function drawNumbers() {
   const { dice, untouched } = latest.outline;
   const change = dice - untouched;
   element("dice").textContent = number(dice);
-  element("change").textContent = change ? `${change > 0 ? "+" : "−"}${number(Math.abs(change))} to untouched` : "as untouched";
+  const sign = change > 0 ? "+" : "−";
+  element("change").textContent = change ? `${sign}${number(Math.abs(change))} to untouched` : "as untouched";
   drawBar("untouched", untouched);
+}
+
+// The bar of what is on screen; a square that forbid does not refuse hides no grey matter, as with keep.
+function currentBar() {
+  if (!state.hides || isRefused()) return "untouched";
+  return state.protect === "none" ? "none" : "keep";
 }
 
 function drawBar(name, value) {
   const row = element(`bar-${name}`);
   row.querySelector(".value").textContent = number(value);
   row.querySelector(".bar").style.width = `${value || 0}%`;
-  row.classList.toggle("current", name === (state.hides ? state.protect : "untouched"));
+  row.classList.toggle("current", name === currentBar());
 }
 
 function drawMaps() {
   drawBar("keep", latest.maps.spared);
   drawBar("none", latest.maps.hidden);
   const { question: asked, maps, windows } = latest.maps;
-  element("seen").textContent = asked.square ? "the slice with the hole" : "the untouched slice";
+  element("seen").textContent = asked.square && !isRefused() ? "the slice with the hole" : "the untouched slice";
   for (const method of METHODS) drawMap(method, maps[method], windows[method], asked.size);
 }
 
@@ -174,7 +185,7 @@ function chooseNetwork(name) {
   state.network = name;
   latest.outline = latest.maps = null;
   element("about-network").textContent = published
-    ? `Dice ${published.DSC.toFixed(1)} over the validation slices, epoch ${published.epoch}.`
+    ? `Validation Dice ${published.DSC.toFixed(1)}, epoch ${published.epoch}.`
     : "From your file; it stays in this page.";
   changed();
 }

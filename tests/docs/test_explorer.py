@@ -338,6 +338,9 @@ def test_page_under_each_rule_and_network(visit, arm, protect):
     assert dice(page) == f"{dice_of(model, image, target):.1f}"
     assert touches(target, SIZE)[0, row, column]
     assert page.inner_text("#remark").startswith(f"With {protect}")
+    current = {"keep": "bar-keep", "forbid": "bar-untouched", "none": "bar-none"}[protect]
+    assert page.get_attribute("tr.current", "id") == current
+    assert page.inner_text("#seen") == ("the untouched slice" if protect == "forbid" else "the slice with the hole")
     for name in ("keep", "none"):
         image, _ = seen({"slice": 0, "square": square, "protect": name})
         assert page.inner_text(f"#bar-{name} .value") == f"{dice_of(model, image, target):.1f}"
