@@ -76,7 +76,7 @@ def script(parts) -> str:
     "Modules one after another, as one script: their imports are already above them."
     texts = [(PARTS / f"{part}.mjs").read_text() for part in parts]
     text = re.sub(r"(?m)^import .*\n+", "", "\n".join(texts))
-    return re.sub(r"(?m)^export ", "", text)
+    return '"use strict";\n' + re.sub(r"(?m)^export ", "", text)
 
 
 def safetensors_parts(path: Path) -> tuple:  # Header, a dict; the bytes behind it

@@ -16,7 +16,9 @@ const SIZES = { "+": 1, "=": 1, "-": -1, _: -1 };
 const REMARKS = {
   lifted: "The square is lifted: the network sees the whole slice.",
   far: "No grey matter lies in the square, so the rules do the same. Move it onto the butterfly.",
-  keep: "With keep, the hole spares the grey matter and so draws its outline: what the network is to find shows as an island in it.",
+  keep:
+    "With keep, the hole spares the grey matter and so draws its outline: " +
+    "what the network is to find shows as an island in it.",
   forbid: "With forbid, the square may not touch the grey matter. It does here, so nothing is hidden; move it away.",
   none: "With none, the grey matter in the square is hidden as well; what the network finds there it has to guess.",
 };
@@ -94,14 +96,14 @@ function settle() {
   speaking = setTimeout(() => {
     const { row, column, size } = state;
     element("spoken").textContent =
-      `Dice ${number(latest.outline.dice)}, untouched ${number(latest.outline.untouched)}. ` +
+      `Dice ${shown(latest.outline.dice)}, untouched ${shown(latest.outline.untouched)}. ` +
       `Square of ${size} pixels, row ${row}, column ${column}.`;
   }, 500);
 }
 
 // Drawing
 
-function number(value) {
+function shown(value) {
   return Number.isNaN(value) ? "–" : value.toFixed(1);
 }
 
@@ -127,9 +129,9 @@ function drawNumbers() {
   if (!latest.outline) return;
   const { dice, untouched } = latest.outline;
   const change = dice - untouched;
-  element("dice").textContent = number(dice);
+  element("dice").textContent = shown(dice);
   const sign = change > 0 ? "+" : "−";
-  element("change").textContent = change ? `${sign}${number(Math.abs(change))} to untouched` : "as untouched";
+  element("change").textContent = change ? `${sign}${shown(Math.abs(change))} to untouched` : "as untouched";
   drawBar("untouched", untouched);
 }
 
@@ -141,7 +143,7 @@ function currentBar() {
 
 function drawBar(name, value) {
   const row = element(`bar-${name}`);
-  row.querySelector(".value").textContent = number(value);
+  row.querySelector(".value").textContent = shown(value);
   row.querySelector(".bar").style.width = `${value || 0}%`;
   row.classList.toggle("current", name === currentBar());
 }
@@ -197,7 +199,9 @@ async function openFile(file) {
     new UNet(tensors).forward(SLICES[0].image);
     addNetwork(file.name, tensors);
   } catch {
-    element("fault").textContent = `${file.name} does not hold the weights of a U-Net of ada_repro: choose a file like weights/vanilla.safetensors.`;
+    element("fault").textContent =
+      `${file.name} does not hold the weights of a U-Net of ada_repro: ` +
+      "choose a file like weights/vanilla.safetensors.";
     return;
   }
   const select = element("network");
@@ -205,6 +209,13 @@ async function openFile(file) {
   if (!old) select.add(new Option(file.name, file.name));
   select.value = file.name;
   chooseNetwork(file.name);
+}
+
+// The choice is taken back at once, so that the same file, changed meanwhile, can be chosen again.
+function openChosen({ target: input }) {
+  const [file] = input.files;
+  if (file) openFile(file);
+  input.value = "";
 }
 
 function move(rows, columns) {
@@ -259,7 +270,7 @@ function isInSquare({ row, column }) {
   return down >= 0 && right >= 0 && down < state.size && right < state.size;
 }
 
-// A square taken at a corner keeps its corner under the finger; one that is called from elsewhere comes with its middle.
+// A square taken at a corner keeps that corner under the finger; one called from elsewhere comes with its middle.
 function grab(event) {
   const at = placeUnder(event);
   const middle = { row: state.size / 2, column: state.size / 2 };
@@ -288,15 +299,15 @@ function press(event) {
 
 // Starting
 
-function addThumbnail(slice, number) {
+function addThumbnail(slice, index) {
   const label = element("thumbnail").content.cloneNode(true).querySelector("label");
   const input = label.querySelector("input");
-  input.value = number;
-  input.checked = number === state.slice;
+  input.value = index;
+  input.checked = index === state.slice;
   input.setAttribute("aria-label", slice.name);
   label.title = slice.name;
-  input.onchange = () => chooseSlice(number);
-  paint(label.querySelector("canvas"), greys(slice.image, ranges[number]), VIEWS.whole);
+  input.onchange = () => chooseSlice(index);
+  paint(label.querySelector("canvas"), greys(slice.image, ranges[index]), VIEWS.whole);
   element(`slices-${slice.kind}`).append(label);
 }
 
@@ -309,7 +320,7 @@ function listen() {
   element("hides").onchange = (event) => hide(event.target.checked);
   element("zooms").onchange = (event) => look(event.target.checked ? "cord" : "whole");
   element("network").onchange = (event) => chooseNetwork(event.target.value);
-  element("file").onchange = (event) => event.target.files[0] && openFile(event.target.files[0]);
+  element("file").onchange = openChosen;
   for (const radio of document.querySelectorAll("[name=protect]")) {
     radio.onchange = () => {
       state.protect = radio.value;

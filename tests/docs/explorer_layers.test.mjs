@@ -34,8 +34,10 @@ function assertClose(one, other, tolerance) {
   assert.ok(Math.abs(one - other) <= tolerance, `${one} and ${other} differ by more than ${tolerance}`);
 }
 
+// Channels in and out of each block.
 const PLAN = {
-  "down.0": [1, 2], "down.1": [2, 4], "down.2": [4, 8], bottleneck: [8, 8], "up.0": [16, 8], "up.1": [12, 4], "up.2": [6, 2],
+  "down.0": [1, 2], "down.1": [2, 4], "down.2": [4, 8], bottleneck: [8, 8],
+  "up.0": [16, 8], "up.1": [12, 4], "up.2": [6, 2],
 };
 
 // The weights of a U-Net of width 2.
