@@ -145,6 +145,9 @@ test("window sums, and the heaviest window under each rule, by adding up", () =>
     const { row, column } = best;
     assert.deepEqual(heaviestWindow(map, size, target, protect), { row, column });
   }
+  const twoEqual = new Float64Array(side * side);
+  twoEqual[7] = twoEqual[70] = 1;
+  assert.deepEqual(heaviestWindow(twoEqual, 1, target, "keep"), { row: 0, column: 7 });
   assert.equal(heaviestWindow(new Float64Array(side * side), size, target, "keep"), null);
   assert.equal(heaviestWindow(map, size, new Uint8Array(side * side).fill(1), "forbid"), null);
 });

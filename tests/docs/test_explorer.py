@@ -375,6 +375,10 @@ def test_keyboard_alone_does_everything(visit):
     page.keyboard.press("ArrowRight")
     settled(page)
     assert page.is_checked("[value=forbid]")
+    for _ in maker.METHODS:
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "map-guided_gradcam" and page.is_checked("#hides")
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowRight")
     assert page.evaluate("state.slice") == 1
