@@ -27,14 +27,12 @@ d = {
             "ada_repro.core.fits": ("core.html#fits", "ada_repro/core.py"),
             "ada_repro.core.folder_hash": ("core.html#folder_hash", "ada_repro/core.py"),
             "ada_repro.core.is_running": ("core.html#is_running", "ada_repro/core.py"),
-            "ada_repro.core.module_version": ("core.html#module_version", "ada_repro/core.py"),
             "ada_repro.core.name_seed": ("core.html#name_seed", "ada_repro/core.py"),
             "ada_repro.core.named_generator": ("core.html#named_generator", "ada_repro/core.py"),
             "ada_repro.core.named_rng": ("core.html#named_rng", "ada_repro/core.py"),
             "ada_repro.core.part_of": ("core.html#part_of", "ada_repro/core.py"),
             "ada_repro.core.remove": ("core.html#remove", "ada_repro/core.py"),
             "ada_repro.core.run_named": ("core.html#run_named", "ada_repro/core.py"),
-            "ada_repro.core.run_record": ("core.html#run_record", "ada_repro/core.py"),
             "ada_repro.core.whole_file": ("core.html#whole_file", "ada_repro/core.py"),
             "ada_repro.core.whole_files": ("core.html#whole_files", "ada_repro/core.py"),
             "ada_repro.core.whole_folder": ("core.html#whole_folder", "ada_repro/core.py"),
@@ -1047,10 +1045,44 @@ d = {
             "ada_repro.method.arms.arm_windows": ("2_method/arms.html#arm_windows", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.check_arms": ("2_method/arms.html#check_arms", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.check_options": ("2_method/arms.html#check_options", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.choices_of": ("2_method/arms.html#choices_of", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.draws_of": ("2_method/arms.html#draws_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.is_control": ("2_method/arms.html#is_control", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.kept": ("2_method/arms.html#kept", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.method_of": ("2_method/arms.html#method_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.unimportance": ("2_method/arms.html#unimportance", "ada_repro/method/arms.py"),
+        },
+        "ada_repro.method.hooks": {
+            "ada_repro.method.hooks.Blocked": ("2_method/hooks.html#blocked", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.Blocked.__init__": (
+                "2_method/hooks.html#blocked.__init__",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.Blocked.note": ("2_method/hooks.html#blocked.note", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.Blocked.send_dense": (
+                "2_method/hooks.html#blocked.send_dense",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.blocked": ("2_method/hooks.html#blocked", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.check_hookable": (
+                "2_method/hooks.html#check_hookable",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.check_logits": ("2_method/hooks.html#check_logits", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.check_network": ("2_method/hooks.html#check_network", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.differ": ("2_method/hooks.html#differ", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.ends_in": ("2_method/hooks.html#ends_in", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.look_for_rectifiers": (
+                "2_method/hooks.html#look_for_rectifiers",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.once_per_network": (
+                "2_method/hooks.html#once_per_network",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.operation": ("2_method/hooks.html#operation", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.rectifies": ("2_method/hooks.html#rectifies", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.two_signals": ("2_method/hooks.html#two_signals", "ada_repro/method/hooks.py"),
         },
         "ada_repro.method.mask": {
             "ada_repro.method.mask.as_maps": ("2_method/mask.html#as_maps", "ada_repro/method/mask.py"),
@@ -1075,19 +1107,6 @@ d = {
             "ada_repro.method.mask.window_sums": ("2_method/mask.html#window_sums", "ada_repro/method/mask.py"),
         },
         "ada_repro.method.saliency": {
-            "ada_repro.method.saliency.Blocked": ("2_method/saliency.html#blocked", "ada_repro/method/saliency.py"),
-            "ada_repro.method.saliency.Blocked.__init__": (
-                "2_method/saliency.html#blocked.__init__",
-                "ada_repro/method/saliency.py",
-            ),
-            "ada_repro.method.saliency.Blocked.note": (
-                "2_method/saliency.html#blocked.note",
-                "ada_repro/method/saliency.py",
-            ),
-            "ada_repro.method.saliency.Blocked.send_dense": (
-                "2_method/saliency.html#blocked.send_dense",
-                "ada_repro/method/saliency.py",
-            ),
             "ada_repro.method.saliency.ForegroundScore": (
                 "2_method/saliency.html#foregroundscore",
                 "ada_repro/method/saliency.py",
@@ -1100,22 +1119,7 @@ d = {
                 "2_method/saliency.html#foregroundscore.forward",
                 "ada_repro/method/saliency.py",
             ),
-            "ada_repro.method.saliency.blocked": ("2_method/saliency.html#blocked", "ada_repro/method/saliency.py"),
-            "ada_repro.method.saliency.check_hookable": (
-                "2_method/saliency.html#check_hookable",
-                "ada_repro/method/saliency.py",
-            ),
-            "ada_repro.method.saliency.check_logits": (
-                "2_method/saliency.html#check_logits",
-                "ada_repro/method/saliency.py",
-            ),
-            "ada_repro.method.saliency.check_network": (
-                "2_method/saliency.html#check_network",
-                "ada_repro/method/saliency.py",
-            ),
             "ada_repro.method.saliency.deconvnet": ("2_method/saliency.html#deconvnet", "ada_repro/method/saliency.py"),
-            "ada_repro.method.saliency.differ": ("2_method/saliency.html#differ", "ada_repro/method/saliency.py"),
-            "ada_repro.method.saliency.ends_in": ("2_method/saliency.html#ends_in", "ada_repro/method/saliency.py"),
             "ada_repro.method.saliency.explain_images": (
                 "2_method/saliency.html#explain_images",
                 "ada_repro/method/saliency.py",
@@ -1149,17 +1153,7 @@ d = {
                 "2_method/saliency.html#integrated_gradients",
                 "ada_repro/method/saliency.py",
             ),
-            "ada_repro.method.saliency.look_for_rectifiers": (
-                "2_method/saliency.html#look_for_rectifiers",
-                "ada_repro/method/saliency.py",
-            ),
             "ada_repro.method.saliency.occlusion": ("2_method/saliency.html#occlusion", "ada_repro/method/saliency.py"),
-            "ada_repro.method.saliency.once_per_network": (
-                "2_method/saliency.html#once_per_network",
-                "ada_repro/method/saliency.py",
-            ),
-            "ada_repro.method.saliency.operation": ("2_method/saliency.html#operation", "ada_repro/method/saliency.py"),
-            "ada_repro.method.saliency.rectifies": ("2_method/saliency.html#rectifies", "ada_repro/method/saliency.py"),
             "ada_repro.method.saliency.saliency_map": (
                 "2_method/saliency.html#saliency_map",
                 "ada_repro/method/saliency.py",
@@ -1174,10 +1168,6 @@ d = {
             ),
             "ada_repro.method.saliency.smoothgrad": (
                 "2_method/saliency.html#smoothgrad",
-                "ada_repro/method/saliency.py",
-            ),
-            "ada_repro.method.saliency.two_signals": (
-                "2_method/saliency.html#two_signals",
                 "ada_repro/method/saliency.py",
             ),
             "ada_repro.method.saliency.vanilla": ("2_method/saliency.html#vanilla", "ada_repro/method/saliency.py"),
@@ -1433,30 +1423,25 @@ d = {
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
-            "ada_repro.train.runs.card_entry": ("3_train/runs.html#card_entry", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.card_page": ("3_train/runs.html#card_page", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.current_commit": ("3_train/runs.html#current_commit", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_look": ("3_train/runs.html#first_look", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_record": ("3_train/runs.html#first_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.fit": ("3_train/runs.html#fit", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_checkpoint": ("3_train/runs.html#load_checkpoint", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_model": ("3_train/runs.html#load_model", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_state": ("3_train/runs.html#load_state", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.load_weights": ("3_train/runs.html#load_weights", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.median_slice": ("3_train/runs.html#median_slice", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.module_version": ("3_train/runs.html#module_version", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.network": ("3_train/runs.html#network", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.one_text": ("3_train/runs.html#one_text", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.original_rows": ("3_train/runs.html#original_rows", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.parent_state": ("3_train/runs.html#parent_state", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.read_card": ("3_train/runs.html#read_card", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.run_key": ("3_train/runs.html#run_key", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.run_record": ("3_train/runs.html#run_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.run_through": ("3_train/runs.html#run_through", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.save_checkpoint": ("3_train/runs.html#save_checkpoint", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.save_state": ("3_train/runs.html#save_state", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.state_bytes": ("3_train/runs.html#state_bytes", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.windows_table": ("3_train/runs.html#windows_table", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.write_run": ("3_train/runs.html#write_run", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.write_weights": ("3_train/runs.html#write_weights", "ada_repro/train/runs.py"),
         },
         "ada_repro.train.training": {
             "ada_repro.train.training.State": ("3_train/training.html#state", "ada_repro/train/training.py"),
@@ -1469,6 +1454,10 @@ d = {
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.batch_of": ("3_train/training.html#batch_of", "ada_repro/train/training.py"),
+            "ada_repro.train.training.check_augmentation": (
+                "3_train/training.html#check_augmentation",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.check_choices": (
                 "3_train/training.html#check_choices",
                 "ada_repro/train/training.py",
@@ -1477,21 +1466,19 @@ d = {
                 "3_train/training.html#check_losses",
                 "ada_repro/train/training.py",
             ),
-            "ada_repro.train.training.check_schedule": (
-                "3_train/training.html#check_schedule",
+            "ada_repro.train.training.check_numbers": (
+                "3_train/training.html#check_numbers",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.check_slices": (
                 "3_train/training.html#check_slices",
                 "ada_repro/train/training.py",
             ),
-            "ada_repro.train.training.choices_of": ("3_train/training.html#choices_of", "ada_repro/train/training.py"),
             "ada_repro.train.training.cpu_weights": (
                 "3_train/training.html#cpu_weights",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.dice_loss": ("3_train/training.html#dice_loss", "ada_repro/train/training.py"),
-            "ada_repro.train.training.draws_of": ("3_train/training.html#draws_of", "ada_repro/train/training.py"),
             "ada_repro.train.training.fast_bf16": ("3_train/training.html#fast_bf16", "ada_repro/train/training.py"),
             "ada_repro.train.training.fill_holes": ("3_train/training.html#fill_holes", "ada_repro/train/training.py"),
             "ada_repro.train.training.is_highest": ("3_train/training.html#is_highest", "ada_repro/train/training.py"),
@@ -1506,6 +1493,28 @@ d = {
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.validate": ("3_train/training.html#validate", "ada_repro/train/training.py"),
+        },
+        "ada_repro.train.weights": {
+            "ada_repro.train.weights.card_entry": ("3_train/weights.html#card_entry", "ada_repro/train/weights.py"),
+            "ada_repro.train.weights.card_page": ("3_train/weights.html#card_page", "ada_repro/train/weights.py"),
+            "ada_repro.train.weights.current_commit": (
+                "3_train/weights.html#current_commit",
+                "ada_repro/train/weights.py",
+            ),
+            "ada_repro.train.weights.load_weights": ("3_train/weights.html#load_weights", "ada_repro/train/weights.py"),
+            "ada_repro.train.weights.original_rows": (
+                "3_train/weights.html#original_rows",
+                "ada_repro/train/weights.py",
+            ),
+            "ada_repro.train.weights.read_card": ("3_train/weights.html#read_card", "ada_repro/train/weights.py"),
+            "ada_repro.train.weights.round_weights": (
+                "3_train/weights.html#round_weights",
+                "ada_repro/train/weights.py",
+            ),
+            "ada_repro.train.weights.write_weights": (
+                "3_train/weights.html#write_weights",
+                "ada_repro/train/weights.py",
+            ),
         },
     },
 }

@@ -132,9 +132,6 @@ def area_variation(
 
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c14
-COLUMNS = ["arm", "fold", "seed", "subject", "slice", *MEASURES]
-
-
 def scanned_twice(
     folder: Path,  # What `prepare` wrote
     fold: str,  # Whose validation slices
@@ -149,6 +146,10 @@ def scanned_twice(
     keep = np.flatnonzero(there & (slices.table.split == "val"))
     table = slices.table.iloc[keep].reset_index(drop=True)
     return Slices(slices.images[keep], slices.targets[keep], table), rescans[keep]
+
+
+# %% ../../nbs/4_measure/09_rescan.ipynb #c14b
+COLUMNS = ["arm", "fold", "seed", "subject", "slice", *MEASURES]
 
 
 def rescan_arms(

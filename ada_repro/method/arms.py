@@ -5,11 +5,15 @@
 # %% auto #0
 __all__ = [
     "CONTROLS",
+    "CHANGES",
     "REFERENCES",
     "NAMES",
+    "VARIANTS",
     "is_control",
     "method_of",
     "check_arms",
+    "choices_of",
+    "draws_of",
     "arm_order",
     "arm_name",
     "check_options",
@@ -62,6 +66,25 @@ def check_arms(
         raise ValueError(f"No arm is called {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
 
 
+# %% ../../nbs/2_method/04_arms.ipynb #v02
+CHANGES = {"again": {}, "forbid": {"protect": "forbid"}, "bare": {"protect": "none"}}
+
+
+def choices_of(
+    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
+) -> dict:  # Arguments of `train`; empty where the name alone changes none
+    "What the name of a variant changes of what `train` is told."
+    return CHANGES.get(arm.partition(".")[2], {})
+
+
+def draws_of(
+    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
+    seed: int,  # Of the run
+):  # Names the draws of the arm, see `core.name_seed`
+    "What the random numbers of an arm are named by: its seed, so that all arms of a seed draw the same."
+    return (seed, "again") if arm.endswith(".again") else seed
+
+
 # %% ../../nbs/2_method/04_arms.ipynb #h02
 REFERENCES = ("baseline", "none", "none.again", "random", "shuffled", "least", "counting")
 
@@ -97,13 +120,26 @@ NAMES = {
 }
 
 
+VARIANTS = {
+    "again": "trained again",
+    "forbid": "beside grey matter",
+    "bare": "grey matter hidden too",
+    "noise": "filled with noise",
+    "corner": "corner where flat",
+    "layer_up": "layer of the decoder",
+    "layer_down": "layer of the encoder",
+    "explain_all": "all pixels explained",
+}
+
+
+# %% ../../nbs/2_method/04_arms.ipynb #h03b
 def arm_name(
     arm: str,  # As in the tables
 ) -> str:
     "The name of an arm for people."
     arm, _, choice = arm.partition(".")
     name = NAMES.get(arm, arm.replace("_", " ").capitalize())
-    return f"{name}, {choice.replace('_', ' ')}" if choice else name
+    return f"{name}, {VARIANTS.get(choice, choice.replace('_', ' '))}" if choice else name
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #c08

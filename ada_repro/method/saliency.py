@@ -5,13 +5,8 @@
 # %% auto #0
 __all__ = [
     "SALIENCY",
-    "RECTIFIERS",
-    "GATES",
-    "OPAQUE",
     "EXPLAINED",
     "SIGNS",
-    "RESHAPES",
-    "check_logits",
     "ForegroundScore",
     "saliency_method",
     "hooks_relus",
@@ -26,17 +21,6 @@ __all__ = [
     "gradcam_plus_plus",
     "signed_gradcam",
     "occlusion",
-    "operation",
-    "two_signals",
-    "Blocked",
-    "blocked",
-    "once_per_network",
-    "differ",
-    "rectifies",
-    "look_for_rectifiers",
-    "check_hookable",
-    "ends_in",
-    "check_network",
     "find_layer",
     "explain_images",
     "saliency_map",
@@ -45,35 +29,16 @@ __all__ = [
 # %% ../../nbs/2_method/02_saliency.ipynb #c02
 import warnings
 from collections.abc import Callable
-from functools import wraps
-from weakref import WeakKeyDictionary
 
 import torch
 from captum import attr
 from torch import Tensor, nn
 
 from ..core import as_target, check_choice, check_tensor, named_generator
-from .unet import graph_nodes
+from .hooks import check_hookable, check_logits, check_network
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c05
-def check_logits(
-    logits,  # What the network returned
-    shape: tuple,  # (B, 1, H, W)
-) -> Tensor:  # The same
-    "Raise `ValueError` unless the network returned one logit a pixel."
-    if not isinstance(logits, Tensor):
-        came = f"a {type(logits).__name__}"
-    elif logits.shape != shape:
-        came = f"the shape {tuple(logits.shape)}"
-    else:
-        return logits
-    raise ValueError(
-        f"model must return one logit a pixel, (B, 1, {shape[2]}, {shape[3]}), not {came}; "
-        "wrap it in a module that does"
-    )
-
-
 class ForegroundScore(nn.Module):
     "One number per image: the sum of its logits over some pixels."
 
@@ -205,127 +170,6 @@ def occlusion(score, x, layer):
     return attr.Occlusion(score).attribute(x, sliding_window_shapes=square, strides=square)
 
 
-# %% ../../nbs/2_method/02_saliency.ipynb #d02
-RECTIFIERS = (  # how their names begin
-    *("relu", "leakyrelu", "prelu", "rrelu", "elu", "celu", "gelu", "silu", "mish", "softplus", "logsigmoid"),
-    *("hardtanh", "hardswish", "hardshrink", "softshrink", "threshold", "abs", "sgn", "sign"),
-)
-GATES = ("sigmoid", "hardsigmoid", "tanh", "softmax", "logsoftmax", "maxpool", "adaptivemaxpool", "fractionalmaxpool")
-OPAQUE = ("compiledfunction", "torch::jit")
-
-
-def operation(
-    node,  # Of autograd's graph
-) -> str:  # Such as 'clampmin'
-    "The name of an operation in small letters."
-    return node.name().lower().replace("_", "").partition("backward")[0]
-
-
-def two_signals(
-    node,  # Of autograd's graph
-) -> bool:
-    "Whether an operation is the product of two signals, each of which weighs the other."
-    return operation(node) == "mul" and None not in [source for source, _ in node.next_functions]
-
-
-class Blocked:
-    "Where each operation of a graph lets no gradient through, whatever comes after it."
-
-    def __init__(
-        self,
-        nodes: list,  # Of autograd's graph
-    ):
-        self.where = {}
-        for i, node in enumerate(nodes):
-            node.register_prehook(self.send_dense)
-            node.register_hook(lambda back, sent, i=i: self.note(i, back, sent))
-
-    def send_dense(self, gradients):
-        "Every operation gets a gradient that is nowhere zero."
-        return tuple(None if g is None else torch.randn_like(g) for g in gradients)
-
-    def note(self, i, back, sent):
-        "Keep where the i-th operation returns zeros, if it works pixel by pixel."
-        same = [g for g in back if g is not None and sent[0] is not None and g.shape == sent[0].shape]
-        self.where[i] = [g == 0 for g in same]
-
-
-def blocked(
-    model: nn.Module,  # The network, in eval mode
-    x: Tensor,  # An image (1, 1, H, W)
-) -> tuple[list, list, dict]:  # The operations; those of `nn.ReLU` modules; where each operation blocks the gradient
-    "Send a gradient back through every operation of a network."
-    hooked = []
-    relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
-    handles = [m.register_forward_hook(lambda module, inputs, y: hooked.append(y.grad_fn)) for m in relus]
-    try:
-        y = check_logits(model(x.requires_grad_()), x.shape)
-    finally:
-        for handle in handles:
-            handle.remove()
-    nodes = graph_nodes(y)
-    found = Blocked(nodes)
-    torch.autograd.grad(y.sum(), x, allow_unused=True)
-    return nodes, hooked, found.where
-
-
-# %% ../../nbs/2_method/02_saliency.ipynb #d03
-def once_per_network(
-    f: Callable,  # `f(model, x)`, of the network's make only
-) -> Callable:  # The same, which remembers
-    "Remember what was found out about a network as long as it lives and keeps its kinds of modules."
-    known = WeakKeyDictionary()
-
-    @wraps(f)
-    def remembered(model, x):
-        kinds = [type(m) for m in model.modules()]
-        if model not in known or known[model][0] != kinds:
-            known[model] = kinds, f(model, x)
-        return known[model][1]
-
-    return remembered
-
-
-def differ(
-    first: list,  # Where an operation blocked the gradient, a mask per input
-    second: list,  # The same for another image
-) -> bool:
-    "Whether what an operation blocks depends on the image."
-    pairs = zip(first, second, strict=False)
-    return any(a.shape == b.shape and not torch.equal(a, b) for a, b in pairs)
-
-
-def rectifies(
-    node,  # Of autograd's graph
-    moves: bool,  # Does what it blocks depend on the image?
-) -> bool:
-    "Whether an operation rectifies, or may."
-    name = operation(node)
-    if name.startswith(RECTIFIERS + OPAQUE):
-        return True
-    return moves and not name.startswith(GATES) and not two_signals(node)
-
-
-@once_per_network
-def look_for_rectifiers(
-    model: nn.Module,  # The network, in eval mode
-    x: Tensor,  # Images (B, 1, H, W); only their size and device matter
-) -> tuple[int, list]:  # How many `nn.ReLU` it calls; operations that rectify elsewhere, or may
-    "What in a network rectifies."
-    with torch.random.fork_rng():
-        noise = torch.randn(1, *x.shape[1:], generator=named_generator("rectifiers")).to(x)
-        torch.manual_seed(0)
-        nodes, hooked, first = blocked(model, noise)
-        torch.manual_seed(0)  # so that what draws at random draws the same
-        second = blocked(model, -noise.detach())[2]
-    others = []
-    for i, node in enumerate(nodes):
-        moves = differ(first.get(i, []), second.get(i, []))
-        if rectifies(node, moves) and node not in hooked:
-            others.append(operation(node))
-    return len(hooked), others
-
-
 # %% ../../nbs/2_method/02_saliency.ipynb #c21
 EXPLAINED = {
     "target": lambda logits, target: target,
@@ -333,71 +177,6 @@ EXPLAINED = {
     "all": lambda logits, target: torch.ones_like(target),
 }
 SIGNS = ("absolute", "signed")
-
-
-# %% ../../nbs/2_method/02_saliency.ipynb #c23
-def check_hookable(
-    model: nn.Module,  # The network, in eval mode
-    x: Tensor,  # Images (B, 1, H, W)
-):
-    "Raise `ValueError` unless every rectifier of the network is an `nn.ReLU` module that guided backprop can hook."
-    hooked, others = look_for_rectifiers(model, x)
-    if others or not hooked:
-        names = f" ({', '.join(dict.fromkeys(others))})" if others else ""
-        raise ValueError(
-            f"Guided backprop would be plain backprop: {len(others) or 'all'} rectifiers of the network{names} "
-            "are not nn.ReLU modules; make each of them one, or take another method"
-        )
-
-
-RESHAPES = (
-    "slice",
-    "select",
-    "squeeze",
-    "unsqueeze",
-    "view",
-    "reshapealias",
-    "unsafeview",
-    "permute",
-    "clone",
-    "alias",
-)
-
-
-@once_per_network
-def ends_in(
-    model: nn.Module,  # The network, in eval mode
-    x: Tensor,  # Images (B, 1, H, W)
-) -> str:  # Such as 'convolution'; '' without a gradient
-    "The last operation of a network that is more than a change of shape."
-    node = check_logits(model(x[:1].detach().requires_grad_()), x[:1].shape).grad_fn
-    while node is not None and operation(node) in RESHAPES:
-        node = node.next_functions[0][0]
-    return "" if node is None else operation(node)
-
-
-RESHAPES = (
-    "slice",
-    "select",
-    "squeeze",
-    "unsqueeze",
-    "view",
-    "reshapealias",
-    "unsafeview",
-    "permute",
-    "clone",
-    "alias",
-)
-
-
-def check_network(
-    model: nn.Module,  # The network, in eval mode
-    x: Tensor,  # Images (B, 1, H, W)
-):
-    "Raise `ValueError` unless the network returns one logit a pixel."
-    last = ends_in(model, x)
-    if last in ("sigmoid", "softmax"):
-        raise ValueError(f"model must return logits, not probabilities; leave out its last {last}")
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c24
@@ -414,6 +193,7 @@ def find_layer(
         ) from None
 
 
+# %% ../../nbs/2_method/02_saliency.ipynb #c24b
 def explain_images(
     model: nn.Module,  # In eval mode
     x: Tensor,  # Images (B, 1, H, W), float32
@@ -433,6 +213,7 @@ def explain_images(
         return SALIENCY[method](ForegroundScore(model, weight.float()), x.requires_grad_(), layer)
 
 
+# %% ../../nbs/2_method/02_saliency.ipynb #c24c
 def saliency_map(
     model: nn.Module,  # Image (B, 1, H, W) -> logits (B, 1, H, W); left as it was
     image: Tensor,  # Images (B, 1, H, W), float

@@ -4,8 +4,7 @@
 
 # %% auto #0
 __all__ = [
-    "WEIGHTS",
-    "CARD_PAGE",
+    "RECORDED",
     "one_text",
     "state_bytes",
     "save_state",
@@ -15,6 +14,8 @@ __all__ = [
     "median_slice",
     "windows_table",
     "write_run",
+    "module_version",
+    "run_record",
     "run_key",
     "first_record",
     "run_through",
@@ -23,49 +24,30 @@ __all__ = [
     "load_model",
     "first_look",
     "parent_state",
-    "current_commit",
-    "original_rows",
-    "card_entry",
-    "card_page",
-    "write_weights",
-    "read_card",
-    "load_weights",
 ]
 
 # %% ../../nbs/3_train/03_runs.ipynb #c02n
 import hashlib
 import io
 import json
+import platform
+import resource
 import shutil
-import subprocess
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ada_repro.core import (
-    DATA,
-    ROOT,
-    DataError,
-    Run,
-    best_device,
-    folder_hash,
-    run_named,
-    run_record,
-    whole_file,
-    whole_folder,
-    write_json,
-)
-
+from ..core import DATA, ROOT, best_device, folder_hash, run_named, whole_file, whole_folder, write_json
 from ..data.slices import Slices, load_slices
-from ..method.arms import arm_maps, arm_name, kept
+from ..method.arms import arm_maps, kept
 from ..method.unet import UNet
 from .training import State, cpu_weights, train
 
@@ -200,6 +182,36 @@ def write_run(
         write_json(to / "run.json", record)
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #r02
+RECORDED = ("torch", "captum", "numpy", "scipy", "nibabel")
+
+
+def module_version(
+    name: str,  # Of a module
+) -> str:
+    "The version that a module gives itself, as it is imported here."
+    return str(getattr(import_module(name), "__version__", "unknown"))
+
+
+def run_record(
+    params: dict,  # What the run was told
+    data: str,  # Hash of the data it saw
+    started: float,  # `time.time()` at its start
+) -> dict:
+    "What a run was told, what it ran on, and what it cost."
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    return {
+        "params": params,
+        "data": data,
+        "versions": {"python": platform.python_version(), **{name: module_version(name) for name in RECORDED}},
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
+        "threads": torch.get_num_threads(),
+        "isa": torch.backends.cpu.get_cpu_capability(),
+        "seconds": round(time.time() - started, 1),
+        "peak_memory_mb": round(peak),
+    }
+
+
 # %% ../../nbs/3_train/03_runs.ipynb #c13n
 def run_key(
     record: dict,  # Of `first_record`
@@ -308,143 +320,3 @@ def parent_state(
     load_state(state, folder / "state.pt")
     state.history, state.best, state.chosen = [], {}, {}
     return state
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #w02
-WEIGHTS = ROOT / "weights"
-
-
-def current_commit() -> str:  # 40 hexadecimal digits; 'unknown' outside a git checkout
-    "The commit of this checkout."
-    if not shutil.which("git"):
-        return "unknown"
-    done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip() if done.returncode == 0 else "unknown"
-
-
-def original_rows(
-    scores: Path,  # Folder of the scores of a run
-) -> pd.DataFrame:  # A row per validation slice
-    "Scores of the untouched slices under the weights of the best epoch."
-    table = pd.read_csv(scores / "scores.csv")
-    return table[(table.weights == "best") & (table.group == "original")]
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #w03
-def card_entry(
-    run: Path,  # Folder of the run
-    scores: Path,  # Folder of its scores
-    path: Path,  # Its published file
-) -> dict:  # file, sha256, epoch, DSC, code
-    "What the card says of one arm."
-    history = pd.read_csv(run / "history.csv")
-    return {
-        "file": path.name,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "epoch": int(history.epoch[history.DSC.argmax()]),
-        "DSC": round(original_rows(scores).DSC.mean(), 2),
-        "code": json.loads((run / "run.json").read_text())["code"],
-    }
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #w03b
-CARD_PAGE = """# Trained weights
-
-One small network for each arm, read with `ada_repro.train.runs.load_weights`, for example `load_weights("gradcam")`.
-
-| Arm | name | DSC | epoch | SHA-256 of the file |
-| --- | --- | ---: | ---: | --- |
-{rows}
-
-- Network: `UNet(width={width})`. The files hold float16; `load_weights` gives float32, in eval mode.
-- Data: {dataset} ({kind} scans) at {spacing_mm} mm, {crop_px} x {crop_px} pixels; slices `{slices_sha256}`.
-- Training: profile {profile}, seed {seed}, commit `{commit}`.
-- Epoch: the one with the highest validation DSC, the paper's rule: it is chosen on the slices it is reported on.
-- DSC (0-100): mean over {validation}, against the majority of the raters, before the weights were rounded to float16.
-- Limits: one training, on {kind} scans. Differences between arms tell nothing here. Not for use on patients.
-- Made by `dvc repro weights` in `data/weights`; `cp data/weights/* weights/` publishes them.
-"""
-
-
-def card_page(
-    card: dict,  # What `card.json` holds
-) -> str:  # Markdown
-    "The card for people."
-    rows = [
-        f"| {arm_name(arm)} | `{arm}` | {entry['DSC']:.2f} | {entry['epoch']} | `{entry['sha256']}` |"
-        for arm, entry in card["arms"].items()
-    ]
-    kind = "simulated" if card["simulated"] else "real"
-    return CARD_PAGE.format(**card, kind=kind, rows="\n".join(rows))
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #w04
-def write_weights(
-    folder: Path,  # Folder to write: a file per arm, card.json, README.md
-    study: Path,  # Holds the study's `slices`, `runs` and `scores`
-    arms: list,  # Names
-    fold: str,  # Of the runs
-    seed: int,  # Of the runs
-    profile: str,  # Name of the profile they were trained with
-    width: int,  # Channels of the network at full resolution
-    commit: str,  # Of the code they were trained with
-):
-    "Round the best weights of each arm to float16, and write the card."
-    report = json.loads((study / "slices" / "report.json").read_text())
-    with whole_folder(folder) as to:
-        entries = {}
-        for arm in arms:
-            run, scores = (study / kind / Run(arm, fold, seed).name for kind in ("runs", "scores"))
-            weights = load_file(run / "best.safetensors")
-            rounded = {name: v.half() if v.is_floating_point() else v for name, v in weights.items()}
-            save_file(rounded, to / f"{arm}.safetensors")
-            entries[arm] = card_entry(run, scores, to / f"{arm}.safetensors")
-        seen = original_rows(scores)
-        card = {name: report[name] for name in ("dataset", "simulated", "spacing_mm", "crop_px")} | {
-            "slices_sha256": json.loads((run / "run.json").read_text())["data"],
-            "validation": f"{len(seen)} validation slices of {seen.subject.nunique()} subjects",
-            "profile": profile,
-            "fold": fold,
-            "seed": seed,
-            "commit": commit,
-            "width": width,
-            "arms": entries,
-        }
-        write_json(to / "card.json", card)
-        (to / "README.md").write_text(card_page(card))
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #w06
-def read_card(
-    folder: Path,  # Written by `write_weights`
-    remedy: str,  # What to do where it cannot be read
-) -> dict:  # What `card.json` holds
-    "The card of published weights; `DataError` without one."
-    path = folder / "card.json"
-    if not path.is_file():
-        raise DataError(path, "is missing", remedy)
-    try:
-        return json.loads(path.read_text())
-    except ValueError:
-        raise DataError(path, "is not a card that can be read", remedy) from None
-
-
-# %% ../../nbs/3_train/03_runs.ipynb #w06b
-def load_weights(
-    arm: str = "baseline",  # A name on the card
-    folder: Path = WEIGHTS,  # Written by `write_weights`
-) -> nn.Module:  # float32, in eval mode, on the best device
-    "The network with the published weights of an arm; `DataError` if they are missing or not what the card says."
-    remedy = (
-        f"Restore it with `git checkout -- {folder.name}`, or make it again: `dvc repro weights` writes data/weights"
-    )
-    card = read_card(folder, remedy)
-    if arm not in card["arms"]:
-        raise DataError(folder, f"holds no weights of an arm {arm!r}", f"Choose one of {', '.join(card['arms'])}")
-    path = folder / card["arms"][arm]["file"]
-    if not path.is_file():
-        raise DataError(path, "is missing", remedy)
-    content = path.read_bytes()
-    if hashlib.sha256(content).hexdigest() != card["arms"][arm]["sha256"]:
-        raise DataError(path, "is not the file its card describes (the SHA-256 differs)", remedy)
-    return network(safetensors.torch.load(content), card["width"])

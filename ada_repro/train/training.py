@@ -6,7 +6,6 @@
 __all__ = [
     "FILLS",
     "AUGMENT_COPIES",
-    "CHOICES",
     "OPTIONS",
     "dice_loss",
     "State",
@@ -24,11 +23,10 @@ __all__ = [
     "cpu_weights",
     "is_highest",
     "validate",
-    "choices_of",
-    "draws_of",
     "check_slices",
+    "check_numbers",
+    "check_augmentation",
     "check_choices",
-    "check_schedule",
     "train",
 ]
 
@@ -42,7 +40,7 @@ from torch import Tensor, nn
 
 from ..core import best_device, check_choice, check_number, check_tensor, name_seed, named_generator
 from ..data.slices import Slices, some_people
-from ..method.arms import arm_windows, check_arms, kept
+from ..method.arms import arm_windows, check_arms, draws_of, kept
 from ..method.mask import PROTECT, occlude
 from ..method.saliency import EXPLAINED
 from ..method.unet import UNet
@@ -277,6 +275,7 @@ def is_highest(
     return record[value] > max((earlier[value] for earlier in history), default=-1)
 
 
+# %% ../../nbs/3_train/02_training.ipynb #c17b
 def validate(
     state: State,  # After an epoch; takes its record, and its weights if it is the best so far
     validation: Slices,  # Validation slices
@@ -300,29 +299,7 @@ def validate(
     return record
 
 
-# %% ../../nbs/3_train/02_training.ipynb #t06
-CHOICES = {"again": {}, "forbid": {"protect": "forbid"}, "bare": {"protect": "none"}}
-
-
-def choices_of(
-    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
-) -> dict:  # Arguments of `train`; empty where the name alone changes none
-    "What the name of a variant changes of what `train` is told."
-    return CHOICES.get(arm.partition(".")[2], {})
-
-
-def draws_of(
-    arm: str,  # A method or a control; or a variant of it, `<arm>.<choice>`
-    seed: int,  # Of the run
-):  # Names the draws of the arm, see `core.name_seed`
-    "What the random numbers of an arm are named by: its seed, so that all arms of a seed draw the same."
-    return (seed, "again") if arm.endswith(".again") else seed
-
-
 # %% ../../nbs/3_train/02_training.ipynb #t02
-OPTIONS = {"flat": ("random", "corner"), "explain": tuple(EXPLAINED), "sign": ("absolute", "signed")}
-
-
 def check_slices(
     slices: Slices,  # Training or validation slices
     name: str,  # Which, for the message
@@ -331,6 +308,34 @@ def check_slices(
     check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
     if len(slices.images) == 0:
         raise ValueError(f"{name} must hold a slice, and holds none")
+
+
+def check_numbers(
+    standard_epochs: int,  # As in `train`
+    cycles: int,  # As in `train`
+    ada_epochs: int,  # As in `train`
+    batch_size: int,  # As in `train`
+    threshold: float,  # As in `train`
+):
+    "Raise `ValueError` for a number of epochs, cycles or images that is none, and for a threshold that cannot be."
+    check_number("standard_epochs", standard_epochs, 0, whole=True)
+    check_number("cycles", cycles, 0, whole=True)
+    check_number("ada_epochs", ada_epochs, 0, whole=True)
+    check_number("batch_size", batch_size, 1, whole=True)
+    check_number("threshold", threshold, 0, 1, ends="()")
+
+
+def check_augmentation(
+    data: Slices,  # Training slices
+    augmentation: dict,  # As in `train`
+):
+    "Raise `ValueError` for what `augment.draw` cannot be told: it is drawn once."
+    generator = named_generator("trial")
+    draw(1, data.images.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
+
+
+# %% ../../nbs/3_train/02_training.ipynb #t02b
+OPTIONS = {"flat": ("random", "corner"), "explain": tuple(EXPLAINED), "sign": ("absolute", "signed")}
 
 
 def check_choices(
@@ -350,19 +355,6 @@ def check_choices(
     for name, value in options.items():
         check_choice("an option", name, known)
         check_choice(name, value, known[name])
-
-
-def check_schedule(
-    standard_epochs: int,  # As in `train`
-    cycles: int,  # As in `train`
-    ada_epochs: int,  # As in `train`
-    batch_size: int,  # As in `train`
-):
-    "Raise `ValueError` for a number of epochs, cycles or images that is none."
-    check_number("standard_epochs", standard_epochs, 0, whole=True)
-    check_number("cycles", cycles, 0, whole=True)
-    check_number("ada_epochs", ada_epochs, 0, whole=True)
-    check_number("batch_size", batch_size, 1, whole=True)
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c21n
@@ -388,13 +380,10 @@ def train(
     check_slices(data, "the training data")
     check_slices(validation, "the validation data")
     check_choices(state.model, arm, protect, fill, augment_copies, options)
-    check_schedule(standard_epochs, cycles, ada_epochs, batch_size)
+    check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
-    check_number("threshold", threshold, 0, 1, ends="()")
-    seed = check_number("seed", seed, whole=True)
-    spacing_mm, augmentation = data.table.spacing_mm.iloc[0], augmentation or {}
-    draw(1, data.images.shape[-1], named_generator(seed, "trial"), spacing_mm, **augmentation)  # refuses what it cannot
-
+    seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
+    check_augmentation(data, augmentation)
     choosing, draws = some_people(data), draws_of(arm, seed)
     for cycle in range(len(state.windows), cycles + 1):
         if cycle > len(state.windows):

@@ -12,15 +12,16 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook
 from sharing import ENV, copy_of, one_line, python, stages_run
 
-from ada_repro.core import ROOT, module_version
+from ada_repro.core import ROOT
 from ada_repro.pipeline.kernel import hides
+from ada_repro.train.runs import module_version
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
 CELL = """
 import json, sys, time
 from pathlib import Path
 import matplotlib.pyplot as plt
-from ada_repro.core import run_record
+from ada_repro.train.runs import run_record
 record = run_record({}, "-", time.time())
 known = {"versions": record["versions"], "python": sys.executable, "poisoned": "poison" in globals()}
 Path("record.json").write_text(json.dumps(known))
