@@ -1,4 +1,4 @@
-"The checks of arguments: what they take, and the one line they say to the rest."
+"The checks of arguments: what they take, and the one line they say to the rest. Names of runs."
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from ada_repro.core import as_target, check_choice, check_number, check_tensor
+from ada_repro.core import Run, as_target, check_choice, check_number, check_tensor, run_named
 
 SIGNS = ("absolute", "signed")
 IMAGE = ("B", 1, "H", "W")
@@ -123,6 +123,43 @@ def test_targets_of_another_shape(shape):
 def test_what_is_no_array_is_no_target():
     assert "not list" in says(as_target, "target", [[0, 1]], ("H", "W"))
     assert "not NoneType" in says(as_target, "target", None, ("H", "W"))
+
+
+SITES = [
+    "paper",
+    "UCL",
+    "St. Mary's",
+    "a-b",
+    "-",
+    "--",
+    "3",
+    "-1",
+    "a-0",
+    "Zürich",
+    "a.b",
+    "site 1 ",
+    "gradcam-paper-0",
+]
+
+
+@pytest.mark.parametrize("fold", SITES)
+@pytest.mark.parametrize("arm", ["baseline", "gradcam.forbid", "shuffled_guided_gradcam"])
+@pytest.mark.parametrize("seed", [0, 12, 2**31 - 1])
+def test_the_name_of_a_run_says_which_it_is(arm, fold, seed):
+    run = Run(arm, fold, seed)
+    assert run_named(run.name) == run and run.keys == {"arm": arm, "fold": fold, "seed": seed}
+
+
+def test_runs_have_names_of_their_own():
+    names = {Run(arm, fold, seed).name for arm in ("none", "none.again") for fold in SITES for seed in range(30)}
+    assert len(names) == 2 * len(SITES) * 30
+
+
+@pytest.mark.parametrize(
+    "name", ["", "gradcam", "gradcam-0", "gradcam-paper", "gradcam--0", "-paper-0", "gradcam-paper-x"]
+)
+def test_what_names_no_run(name):
+    assert says(run_named, name) == f"{name!r} names no run; <arm>-<fold>-<seed> does, such as gradcam-paper-0"
 
 
 def test_the_core_does_not_import_torch():

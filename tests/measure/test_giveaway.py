@@ -15,8 +15,8 @@ from ada_repro.measure import giveaway as module
 from ada_repro.measure.giveaway import COLUMNS, giveaway, giveaway_arms, giveaway_example, own_copies
 from ada_repro.measure.metrics import dice_score
 from ada_repro.method.mask import PROTECT
-from ada_repro.train.runs import load_weights
 from ada_repro.train.training import cpu_weights, predict
+from ada_repro.train.weights import load_weights
 
 METHODS = ["vanilla", "gradcam", "random"]
 
@@ -47,8 +47,8 @@ def model():
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("giveaway") / "runs"
     for arm in ("baseline", "gradcam", "none"):
-        (folder / f"{arm}-2").mkdir(parents=True)
-        save_file(cpu_weights(load_weights(arm)), folder / f"{arm}-2" / "last.safetensors")
+        (folder / f"{arm}-paper-2").mkdir(parents=True)
+        save_file(cpu_weights(load_weights(arm)), folder / f"{arm}-paper-2" / "last.safetensors")
     return folder
 
 
@@ -144,9 +144,14 @@ def test_an_example_without_a_window_on_grey_matter(model, slices, monkeypatch):
 
 
 def test_the_study_against_its_parts(runs, slices):
-    table = giveaway_arms(runs, slices, 2, ["gradcam", "none"], ["vanilla"], 8, 10, 0.5, at_most=3, sign="absolute")
+    table = giveaway_arms(
+        runs, slices, "paper", 2, ["gradcam", "none"], ["vanilla"], 8, 10, 0.5, at_most=3, sign="absolute"
+    )
     assert (
-        list(table) == COLUMNS and table.seed.eq(2).all() and table[["DSC_original", "DSC_copy"]].notna().all(axis=None)
+        list(table) == COLUMNS
+        and table.fold.eq("paper").all()
+        and table.seed.eq(2).all()
+        and table[["DSC_original", "DSC_copy"]].notna().all(axis=None)
     )
     asked = table[["arm", "method"]].drop_duplicates().to_records(index=False).tolist()
     assert asked == [
@@ -172,11 +177,20 @@ def test_the_notebook(runs, slices, tmp_path):
     np.save(tmp_path / "data" / "slices" / "images.npy", slices.images)
     np.save(tmp_path / "data" / "slices" / "targets.npy", slices.targets)
     slices.table.to_csv(tmp_path / "data" / "slices" / "slices.csv", index=False)
-    told = {"seed": 2, "arms": ["none"], "methods": ["vanilla"], "width": 8, "size": 10, "threshold": 0.5, "at_most": 4}
+    told = {
+        "fold": "paper",
+        "seed": 2,
+        "arms": ["none"],
+        "methods": ["vanilla"],
+        "width": 8,
+        "size": 10,
+        "threshold": 0.5,
+        "at_most": 4,
+    }
     told |= {"flat": "random", "explain": "target", "sign": "absolute", "layer": "bottleneck.5"}
     notebook = ROOT / "nbs" / "experiments" / "giveaway.ipynb"
     papermill.execute_notebook(notebook, tmp_path / "giveaway.ipynb", told, cwd=tmp_path, progress_bar=False)
-    made = tmp_path / "data" / "giveaway" / "giveaway-2"
+    made = tmp_path / "data" / "giveaway" / "giveaway-paper-2"
     table = pd.read_csv(made / "giveaway.csv")
     assert list(table) == COLUMNS and table.arm.unique().tolist() == ["baseline", "none"]
     example = np.load(made / "example.npz", allow_pickle=False)

@@ -72,8 +72,8 @@ def study(tmp_path_factory):
                     batch_size=4,
                 )
             )
-        (runs / f"{arm}-0").mkdir(parents=True)
-        save_file(cpu_weights(states[arm].model), runs / f"{arm}-0" / "last.safetensors")
+        (runs / f"{arm}-paper-0").mkdir(parents=True)
+        save_file(cpu_weights(states[arm].model), runs / f"{arm}-paper-0" / "last.safetensors")
     return runs, slices, states["baseline"].model
 
 
@@ -180,10 +180,11 @@ def test_few_slices_are_spread_evenly(n, at_most, kept):
 def test_the_study_against_its_parts(study):
     runs, slices, _ = study
     table = look_at(
-        runs, slices, 0, ["gradcam", "none"], ["input_x_gradient"], 4, 0.5, near_mm=5.0, at_most=6, **OPTIONS
+        runs, slices, "paper", 0, ["gradcam", "none"], ["input_x_gradient"], 4, 0.5, near_mm=5.0, at_most=6, **OPTIONS
     )
     assert (
-        list(table) == ["seed", "arm", "method", "subject", "slice", "measure", "value"] and table.value.notna().all()
+        list(table) == ["fold", "seed", "arm", "method", "subject", "slice", "measure", "value"]
+        and table.value.notna().all()
     )
     assert sorted(table.slice.unique()) == [0, 2, 4, 6, 8, 10]
     assert set(zip(table.arm, table.method, strict=True)) == {
@@ -213,6 +214,7 @@ def test_the_notebook(study, tmp_path):
     np.save(tmp_path / "data" / "slices" / "targets.npy", slices.targets)
     slices.table.to_csv(tmp_path / "data" / "slices" / "slices.csv", index=False)
     told = {
+        "fold": "paper",
         "seed": 0,
         "arms": ["none"],
         "methods": ["vanilla"],
@@ -224,5 +226,5 @@ def test_the_notebook(study, tmp_path):
     papermill.execute_notebook(
         ROOT / "nbs" / "experiments" / "look.ipynb", tmp_path / "look.ipynb", told, cwd=tmp_path, progress_bar=False
     )
-    table = pd.read_csv(tmp_path / "data" / "look" / "look-0" / "look.csv")
-    assert len(table) == 4 * (6 + 3) and table.seed.eq(0).all()
+    table = pd.read_csv(tmp_path / "data" / "look" / "look-paper-0" / "look.csv")
+    assert len(table) == 4 * (6 + 3) and table.seed.eq(0).all() and table.fold.eq("paper").all()

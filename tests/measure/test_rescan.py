@@ -22,8 +22,8 @@ from ada_repro.measure.rescan import (
     scanned_twice,
     shifted,
 )
-from ada_repro.train.runs import load_weights
 from ada_repro.train.training import cpu_weights, predict
+from ada_repro.train.weights import load_weights
 
 
 @pytest.fixture(scope="module")
@@ -171,10 +171,15 @@ def test_rescans_that_do_not_fit_are_refused(pair, shape):
 def test_the_study_against_its_parts(pair, tmp_path):
     scans, rescans = pair
     for arm in ("baseline", "none"):
-        (tmp_path / f"{arm}-4").mkdir()
-        save_file(cpu_weights(load_weights(arm)), tmp_path / f"{arm}-4" / "best.safetensors")
-    table = rescan_arms(tmp_path, scans, rescans, 4, ["baseline", "none"], 8, 0.5)
-    assert list(table) == COLUMNS and table.seed.eq(4).all() and table.arm.tolist() == ["baseline"] * 6 + ["none"] * 6
+        (tmp_path / f"{arm}-paper-4").mkdir()
+        save_file(cpu_weights(load_weights(arm)), tmp_path / f"{arm}-paper-4" / "best.safetensors")
+    table = rescan_arms(tmp_path, scans, rescans, "paper", 4, ["baseline", "none"], 8, 0.5)
+    assert (
+        list(table) == COLUMNS
+        and table.fold.eq("paper").all()
+        and table.seed.eq(4).all()
+        and table.arm.tolist() == ["baseline"] * 6 + ["none"] * 6
+    )
     alone = rescan_scores(load_weights("none"), scans, rescans, find_shifts(scans.images, rescans, 0.5))
     pd.testing.assert_frame_equal(table[6:][list(alone)].reset_index(drop=True), alone)
 
@@ -194,9 +199,9 @@ def test_only_validation_slices_with_a_rescan_count(pair, tmp_path):
     scans, rescans = pair
     some = rescans.clone()
     some[1] = torch.nan
-    found, again = scanned_twice(prepared(tmp_path / "some", apart(scans), some))
+    found, again = scanned_twice(prepared(tmp_path / "some", apart(scans), some), "paper")
     assert found.table.slice.tolist() == [0, 2, 3] and torch.equal(again, rescans[[0, 2, 3]])
-    none, nothing = scanned_twice(prepared(tmp_path / "none", apart(scans)))
+    none, nothing = scanned_twice(prepared(tmp_path / "none", apart(scans)), "paper")
     assert len(none) == len(nothing) == 0
 
 
@@ -212,17 +217,17 @@ def test_the_notebook(pair, tmp_path, twice):
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     prepared(tmp_path / "data" / "slices", apart(scans), rescans if twice else None)
     for arm in ("baseline", "none"):
-        run = tmp_path / "data" / "runs" / f"{arm}-4"
+        run = tmp_path / "data" / "runs" / f"{arm}-paper-4"
         run.mkdir(parents=True)
         save_file(cpu_weights(load_weights(arm)), run / "best.safetensors")
-    told = {"seed": 4, "arms": ["none"], "width": 8, "threshold": 0.5}
+    told = {"fold": "paper", "seed": 4, "arms": ["none"], "width": 8, "threshold": 0.5}
     notebook = ROOT / "nbs" / "experiments" / "rescan.ipynb"
     papermill.execute_notebook(notebook, tmp_path / "rescan.ipynb", told, cwd=tmp_path, progress_bar=False)
-    table = pd.read_csv(tmp_path / "data" / "rescan" / "rescan-4" / "rescan.csv")
+    table = pd.read_csv(tmp_path / "data" / "rescan" / "rescan-paper-4" / "rescan.csv")
     assert list(table) == COLUMNS and len(table) == (8 if twice else 0)
 
 
 def test_without_rescans_the_table_has_no_rows(tmp_path):
     nothing = Slices(torch.zeros(0, 1, 8, 8), torch.zeros(0, 1, 8, 8) > 0, pd.DataFrame({"subject": [], "slice": []}))
-    table = rescan_arms(tmp_path, nothing, nothing.images, 0, ["none"], 8, 0.5)
+    table = rescan_arms(tmp_path, nothing, nothing.images, "paper", 0, ["none"], 8, 0.5)
     assert list(table) == COLUMNS and table.empty and area_variation(table).empty

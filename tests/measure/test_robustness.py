@@ -127,16 +127,28 @@ def test_bfloat16_moves_little(scored):
 
 def test_equal_weights_are_scored_alike_and_others_apart(scored, tmp_path):
     slices, model, rows, _ = scored
-    (tmp_path / "none-3").mkdir()
-    for name in ("best", "last"):
-        save_file(cpu_weights(model), tmp_path / "none-3" / f"{name}.safetensors")
-    table = evaluate_run(tmp_path / "none-3", tmp_path / "scores", slices, 4, 5, 2.5, 0.5)
-    best, last = (table[table.weights == w].drop(columns="weights").reset_index(drop=True) for w in ("best", "last"))
-    pd.testing.assert_frame_equal(best, last)
-    assert np.allclose(best.DSC, rows.DSC, equal_nan=True)
-    save_file(cpu_weights(UNet(4)), tmp_path / "none-3" / "last.safetensors")
-    table = evaluate_run(tmp_path / "none-3", tmp_path / "scores", slices, 4, 5, 2.5, 0.5)
-    assert not np.allclose(table[table.weights == "last"].TNR, best.TNR)
+    run, other = tmp_path / "none-Site-1-3", UNet(4)
+    run.mkdir()
+    for name in ("best", "chosen", "last"):
+        save_file(cpu_weights(model), run / f"{name}.safetensors")
+    alike = parts_of(evaluate_run(run, tmp_path / "scores", slices, 4, 5, 2.5, 0.5))
+    assert list(alike) == ["best", "chosen", "last"]
+    for part in alike.values():
+        pd.testing.assert_frame_equal(part, alike["best"])
+        assert np.allclose(part.DSC, rows.DSC, equal_nan=True)
+        assert set(zip(part.arm, part.fold, part.seed, strict=True)) == {("none", "Site-1", 3)}
+    for name in ("chosen", "last"):
+        save_file(cpu_weights(other), run / f"{name}.safetensors")
+    apart = parts_of(evaluate_run(run, tmp_path / "scores", slices, 4, 5, 2.5, 0.5))
+    pd.testing.assert_frame_equal(apart["best"], alike["best"])
+    pd.testing.assert_frame_equal(apart["chosen"], apart["last"])
+    assert np.allclose(apart["chosen"].TNR, evaluate(other, slices, size=5, near_px=2.5)[0].TNR)
+    assert not np.allclose(apart["chosen"].TNR, apart["best"].TNR)
+
+
+def parts_of(table):
+    "The scores of each of a run's weights."
+    return {weights: part.drop(columns="weights").reset_index(drop=True) for weights, part in table.groupby("weights")}
 
 
 def test_original_and_context(scored):

@@ -162,13 +162,13 @@ def test_iou_by_hand(scene, table):
 def test_the_notebook(scene, tmp_path):
     model, slices = scene
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
-    for name in ("slices", "runs/baseline-0"):
+    for name in ("slices", "runs/baseline-paper-0"):
         (tmp_path / "data" / name).mkdir(parents=True)
     np.save(tmp_path / "data" / "slices" / "images.npy", slices.images)
     np.save(tmp_path / "data" / "slices" / "targets.npy", slices.targets)
     slices.table.to_csv(tmp_path / "data" / "slices" / "slices.csv", index=False)
-    save_file(cpu_weights(model), tmp_path / "data" / "runs" / "baseline-0" / "last.safetensors")
-    told = {"seed": 0, "methods": ["vanilla", "gradcam"], "width": 4, "size": 5, "at_most": 5}
+    save_file(cpu_weights(model), tmp_path / "data" / "runs" / "baseline-paper-0" / "last.safetensors")
+    told = {"fold": "paper", "seed": 0, "methods": ["vanilla", "gradcam"], "width": 4, "size": 5, "at_most": 5}
     papermill.execute_notebook(
         ROOT / "nbs" / "experiments" / "sensitivity.ipynb",
         tmp_path / "sensitivity.ipynb",
@@ -176,6 +176,6 @@ def test_the_notebook(scene, tmp_path):
         cwd=tmp_path,
         progress_bar=False,
     )
-    made = pd.read_csv(tmp_path / "data" / "sensitivity" / "sensitivity-0" / "windows.csv")
-    assert list(made) == ["seed", "method", "choice", "iou", "iou_vanilla", "flat", "corner", "slices"]
+    made = pd.read_csv(tmp_path / "data" / "sensitivity" / "sensitivity-paper-0" / "windows.csv")
+    assert list(made) == ["seed", "method", "choice", "iou", "iou_vanilla", "flat", "corner", "slices", "fold"]
     assert made.slices.eq(5).all() and len(made) == 2 * len(CHOICES)

@@ -55,7 +55,7 @@ def scored(tmp_path_factory):
         }
     )
     slices, model = Slices(images, targets, table.assign(person=table.subject)), trained(images, targets)
-    run = tmp_path_factory.mktemp("stress") / "my-arm-3"
+    run = tmp_path_factory.mktemp("stress") / "my_arm-paper-3"
     run.mkdir()
     save_file(cpu_weights(model), run / "best.safetensors")
     return run, slices, model, evaluate_stress(run, slices, 4, near_mm=2.5, per_subject=2, threshold=0.5)
@@ -171,7 +171,7 @@ def test_some_of_each_subject(per_subject, kept):
 def test_scores_one_by_one(scored):
     run, slices, model, scores = scored
     assert list(scores) == ["arm", "seed", "subject", "slice", "stress", "DSC"]
-    assert set(scores.arm) == {"my-arm"} and set(scores.seed) == {3} and scores.DSC.between(0, 100).all()
+    assert set(scores.arm) == {"my_arm"} and set(scores.seed) == {3} and scores.DSC.between(0, 100).all()
     assert sorted(scores.slice.unique()) == [0, 3, 4, 7, 8, 11] and len(scores) == 6 * (1 + len(STRESS))
     found = scores.set_index(["stress", "slice"]).DSC
     for i in (0, 11):
@@ -205,7 +205,7 @@ def test_dice_lost(scored):
     lost = dice_lost(scores)
     assert len(lost) == 2 * 6 * len(STRESS) and "original" not in set(lost.stress)
     assert (lost[lost.arm == "gradcam"].DSC_lost == 0).all()
-    mine = lost[lost.arm == "my-arm"].iloc[0]
+    mine = lost[lost.arm == "my_arm"].iloc[0]
     original = scored[3].query("stress == 'original' and slice == @mine.slice").DSC.item()
     assert mine.DSC_lost == pytest.approx(original - mine.DSC)
     assert len(plot_stress(scores).axes[0].get_yticklabels()) == len(STRESS)
@@ -216,16 +216,24 @@ def test_the_notebook(scored, tmp_path):
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     (tmp_path / "data" / "slices").mkdir(parents=True)
     (tmp_path / "data" / "runs").mkdir()
-    for arm in ("baseline", "my-arm"):
-        (tmp_path / "data" / "runs" / f"{arm}-3").symlink_to(run)
+    for arm in ("baseline", "my_arm"):
+        (tmp_path / "data" / "runs" / f"{arm}-paper-3").symlink_to(run)
     np.save(tmp_path / "data" / "slices" / "images.npy", slices.images)
     np.save(tmp_path / "data" / "slices" / "targets.npy", slices.targets)
     slices.table.to_csv(tmp_path / "data" / "slices" / "slices.csv", index=False)
-    told = {"arms": ["my-arm"], "seed": 3, "width": 4, "threshold": 0.5, "near_mm": 2.5, "per_subject": 2}
+    told = {
+        "arms": ["my_arm"],
+        "fold": "paper",
+        "seed": 3,
+        "width": 4,
+        "threshold": 0.5,
+        "near_mm": 2.5,
+        "per_subject": 2,
+    }
     papermill.execute_notebook(
         ROOT / "nbs" / "experiments" / "stress.ipynb", tmp_path / "stress.ipynb", told, cwd=tmp_path, progress_bar=False
     )
-    table = pd.read_csv(tmp_path / "data" / "stress" / "stress-3" / "stress.csv")
-    assert table.arm.unique().tolist() == ["baseline", "my-arm"]
-    table = table[table.arm == "my-arm"]
+    table = pd.read_csv(tmp_path / "data" / "stress" / "stress-paper-3" / "stress.csv")
+    assert table.arm.unique().tolist() == ["baseline", "my_arm"]
+    table = table[table.arm == "my_arm"]
     assert np.allclose(table.DSC, scores.DSC) and table.stress.tolist() == scores.stress.tolist()

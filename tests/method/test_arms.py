@@ -1,20 +1,27 @@
 "Windows of methods and controls: permuted, least by brute force, and named."
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
 
-from ada_repro.core import DATA, ROOT, named_generator
+from ada_repro.core import ROOT, named_generator
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
 from ada_repro.method.arms import (
     CONTROLS,
+    NAMES,
+    VARIANTS,
     another,
     arm_maps,
+    arm_name,
+    arm_order,
     arm_windows,
     check_arms,
+    choices_of,
     is_control,
     kept,
     method_of,
@@ -23,7 +30,6 @@ from ada_repro.method.arms import (
 from ada_repro.method.mask import choose_windows, touches
 from ada_repro.method.saliency import SALIENCY
 from ada_repro.method.unet import UNet
-from ada_repro.train.runs import home
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 PROFILES = [v for v in PARAMS.values() if isinstance(v, dict) and "study" in v]
@@ -92,10 +98,43 @@ def test_every_arm_of_params_is_known():
     assert {method_of(a) for a in arms} <= {None, *SALIENCY} and all("." in v["arm"] for v in PARAMS["variants"])
 
 
-def test_variants_are_named_once_and_live_apart():
+def test_variants_are_named_once_and_stand_in_no_study():
     names = [v["arm"] for v in PARAMS["variants"]]
-    assert len(set(names)) == len(names) and {home(n) for n in names} == {DATA / "variants"}
-    assert {home(a) for p in PROFILES for a in p["study"]["arms"]} == {DATA}
+    assert len(set(names)) == len(names)
+    assert not set(names) & {arm for profile in PROFILES for arm in profile["study"]["arms"]}
+
+
+def test_a_variant_that_names_its_choice_is_told_the_same_in_params():
+    for variant in PARAMS["variants"]:
+        told = {name: value for name, value in variant.items() if name != "arm"}
+        assert told and choices_of(variant["arm"]) in ({}, told)
+
+
+@pytest.mark.parametrize("arm", [*SALIENCY, *CONTROLS])
+def test_what_a_variant_changes_is_in_its_name(arm):
+    assert choices_of(arm) == choices_of(f"{arm}.again") == choices_of(f"{arm}.noise") == {}
+    assert choices_of(f"{arm}.forbid") == {"protect": "forbid"} and choices_of(f"{arm}.bare") == {"protect": "none"}
+
+
+def test_variants_may_stand_in_a_study():
+    "Between the methods and what they are compared with, each with a name that people can read."
+    arms = ["none.again", "random", "gradcam.bare", "none", "gradcam.forbid", "gradcam", "vanilla"]
+    check_arms(arms)
+    ordered = arm_order(arms)
+    assert ordered[:2] == ["vanilla", "gradcam"] and ordered[4:] == ["none", "none.again", "random"]
+    names = [arm_name(arm) for arm in ordered]
+    assert names[2:4] == ["GradCam, grey matter hidden too", "GradCam, beside grey matter"]
+    assert names[5] == "No hole, trained again" and len(set(names)) == len(arms)
+
+
+def test_names_are_for_people():
+    "No name of a variable: a capital first, then words."
+    known = [*NAMES, *(f"{arm}.{choice}" for arm in NAMES for choice in VARIANTS)]
+    known += [variant["arm"] for variant in PARAMS["variants"]]
+    for arm in known:
+        assert re.fullmatch(r"[A-Z][^._]*", arm_name(arm)), arm
+    assert len(set(map(arm_name, known))) == len(set(known))
+    assert arm_name("my_method.other_layer") == "My method, other layer"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch.utils.checkpoint
 from torch import nn
 
 from ada_repro.core import named_generator
-from ada_repro.method.saliency import SALIENCY, ForegroundScore, check_hookable, saliency_map
+from ada_repro.method.hooks import check_hookable
+from ada_repro.method.saliency import SALIENCY, ForegroundScore, saliency_map
 from ada_repro.method.unet import UNet
 
 METHODS = list(SALIENCY)

@@ -1,157 +1,191 @@
-"Runs and what is published of them."
+"Runs: the folder that one leaves, which epochs it keeps, and who trains and validates in it."
 
-import hashlib
+import itertools
 import json
-import subprocess
-import sys
+import time
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ada_repro.core import ROOT, DataError
+from ada_repro.core import Run
+from ada_repro.data.phantom import phantom_slices
+from ada_repro.data.slices import load_slices, some_people
+from ada_repro.method.arms import kept
 from ada_repro.method.unet import UNet
-from ada_repro.pipeline.code import write_arms
 from ada_repro.train import runs
-from ada_repro.train.runs import WEIGHTS, home, load_model, load_weights, write_weights
-from ada_repro.train.training import cpu_weights, predict
+from ada_repro.train.runs import fit, load_model, module_version, parent_state, run_key, run_record
+from ada_repro.train.training import cpu_weights, new_state, predict, slice_dice, train
 
-ARMS = ("baseline", "vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam", "none")
+MODEL = {"width": 4, "dropout": 0.2, "bn_momentum": 0.4, "lr": 0.01, "seed": 0}
+HOW = {"seed": 0, "standard_epochs": 3, "cycles": 1, "ada_epochs": 3, "size": 5, "batch_size": 8}
+SITES = ["A", "B-2", "St. Mary's"]
 
 
-def write_study(folder, arms, width=4):
-    "A finished study as far as the published weights ask for it: two epochs, one validation slice."
-    report = {"dataset": "phantom", "simulated": True, "spacing_mm": 1.0, "crop_px": 40, "slices": 3}
-    (folder / "slices").mkdir(parents=True)
-    (folder / "slices" / "report.json").write_text(json.dumps(report))
-    for n, arm in enumerate(arms):
-        run, scores = (folder / kind / f"{arm}-3" for kind in ("runs", "scores"))
-        run.mkdir(parents=True)
-        scores.mkdir(parents=True)
-        torch.manual_seed(n)
-        save_file(cpu_weights(UNet(width)), run / "best.safetensors")
-        (run / "run.json").write_text(json.dumps({"code": "c0de", "data": "da7a"}))
-        pd.DataFrame({"epoch": [1, 2, 3], "DSC": [10.0, 30.0 + n, 20.0]}).to_csv(run / "history.csv", index=False)
-        rows = [("best", "original", 30.0 + n), ("best", "far", 1.0), ("last", "original", 2.0)]
-        table = pd.DataFrame(rows, columns=["weights", "group", "DSC"]).assign(subject="s0")
-        table.to_csv(scores / "scores.csv", index=False)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    "Prepared slices: three sites, two people each; one of them was scanned as two subjects; three slices a subject."
+    images, targets = phantom_slices(27, px=40, spacing_mm=1.0, seed=0)
+    people = [f"{site}{n}" for site in SITES for n in (0, 1, 1)]
+    table = pd.DataFrame(
+        {
+            "site": [site for site in SITES for _ in range(9)],
+            "subject": [f"s{i // 3}" for i in range(27)],
+            "person": [people[i // 3] for i in range(27)],
+            "slice": range(27),
+            "spacing_mm": 1.0,
+            "native_mm": 1.0,
+            "slice_mm": 5.0,
+            "split": ["val" if people[i // 3].endswith("1") else "train" for i in range(27)],
+        }
+    )
+    folder = tmp_path_factory.mktemp("slices") / "slices"
+    folder.mkdir()
+    np.save(folder / "images.npy", images)
+    np.save(folder / "targets.npy", targets)
+    table.to_csv(folder / "slices.csv", index=False)
     return folder
 
 
-@pytest.fixture
-def written(tmp_path):
-    study = write_study(tmp_path / "data", ["baseline", "gradcam"])
-    write_weights(tmp_path / "weights", study, ["baseline", "gradcam"], 3, "tiny", 4, "c0ffee")
-    return tmp_path
+@pytest.fixture(scope="module")
+def finished(folder, tmp_path_factory):
+    "The folder of a short run in which a site is held out."
+    to = tmp_path_factory.mktemp("runs") / Run("gradcam", "B-2", 0).name
+    fit(to, new_state(**MODEL), folder, arm="gradcam", **HOW)
+    return to
 
 
-def test_weights_come_back_rounded_once(written):
-    for arm in ("baseline", "gradcam"):
-        run = load_file(written / "data" / "runs" / f"{arm}-3" / "best.safetensors")
-        model = load_weights(arm, written / "weights")
-        assert not model.training and all(p.dtype == torch.float32 for p in model.parameters())
-        for name, value in model.state_dict().items():
-            expected = run[name].half().float() if run[name].is_floating_point() else run[name]
-            assert torch.equal(value.cpu(), expected)
+def sides(folder, fold):
+    slices = load_slices(folder, fold)
+    return slices.subset("train"), slices.subset("val")
 
 
-def test_the_card_says_what_the_files_are(written):
-    card = json.loads((written / "weights" / "card.json").read_text())
-    page = (written / "weights" / "README.md").read_text()
-    assert card["arms"]["gradcam"]["epoch"] == 2 and card["arms"]["gradcam"]["DSC"] == 31
-    for arm, entry in card["arms"].items():
-        content = (written / "weights" / f"{arm}.safetensors").read_bytes()
-        assert hashlib.sha256(content).hexdigest() == entry["sha256"] and entry["sha256"] in page
-    for word in ("simulated", "tiny", "seed 3", "c0ffee", "1 validation slices of 1 subjects", "31.00", "da7a"):
-        assert word in page
+@pytest.mark.parametrize("fold", ["paper", *SITES])
+def test_nobody_trains_and_validates(folder, fold):
+    training, validation = sides(folder, fold)
+    assert len(training) + len(validation) == 27 and len(training) and len(validation)
+    assert not set(training.table.person) & set(validation.table.person)
+    if fold != "paper":
+        assert set(validation.table.site) == {fold} and fold not in set(training.table.site)
 
 
-def test_the_same_study_gives_the_same_bytes(written):
-    write_weights(written / "again", written / "data", ["baseline", "gradcam"], 3, "tiny", 4, "c0ffee")
-    files = sorted(path.name for path in (written / "weights").iterdir())
-    assert files == sorted(path.name for path in (written / "again").iterdir())
-    assert all((written / "weights" / name).read_bytes() == (written / "again" / name).read_bytes() for name in files)
+def test_two_sites_never_share_who_validates_and_together_judge_all(folder):
+    people = {fold: set(sides(folder, fold)[1].table.person) for fold in SITES}
+    for a, b in itertools.combinations(SITES, 2):
+        assert not people[a] & people[b]
+    assert set.union(*people.values()) == set(load_slices(folder).table.person)
 
 
-def break_bit(folder):
-    path = folder / "gradcam.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-1] ^= 1
-    path.write_bytes(content)
+@pytest.mark.parametrize("fold", ["paper", *SITES])
+def test_the_epoch_is_chosen_on_people_who_train(folder, fold):
+    training, validation = sides(folder, fold)
+    choosing = some_people(training)
+    people = list(dict.fromkeys(training.table.person))
+    assert list(dict.fromkeys(choosing.table.person)) == people[::4]
+    assert not set(choosing.table.person) & set(validation.table.person)
+    for person in people[::4]:  # with all their slices
+        assert (choosing.table.person == person).sum() == (training.table.person == person).sum()
 
 
-def swap_files(folder):
-    (folder / "gradcam.safetensors").write_bytes((folder / "baseline.safetensors").read_bytes())
+def second_look(state, slices):
+    "DSC after each epoch, and the weights, of a run that is watched from outside."
+    model = UNet(4)
+    dice, weights = [], []
+    for epoch in state:
+        weights.append(epoch)
+        model.load_state_dict(epoch)
+        values = [slice_dice(predict(model, x[None]), y[None]).item() for x, y in zip(*slices, strict=True)]
+        dice.append(sum(values) / len(values))
+    return dice, weights
 
 
-def remove_file(folder):
-    (folder / "gradcam.safetensors").unlink()
+def test_each_kept_epoch_is_the_best_by_a_second_look(folder, finished):
+    training, validation = sides(folder, "B-2")
+    state, epochs = new_state(**MODEL), []
+    for _ in train(state, training, validation, arm="gradcam", **HOW):
+        epochs.append(cpu_weights(state.model))
+    history = pd.read_csv(finished / "history.csv")
+    first = training.table.person.isin(training.table.person.unique()[::4]).to_numpy(copy=True)
+    judged = {
+        ("best", "DSC"): (validation.images, validation.consensus),
+        ("chosen", "DSC_select"): (training.images[first], training.consensus[first]),
+    }
+    for (name, column), slices in judged.items():
+        dice, weights = second_look(epochs, slices)
+        assert history[column].tolist() == pytest.approx(dice, abs=1e-3)
+        best, file = weights[int(np.argmax(dice))], load_file(finished / f"{name}.safetensors")
+        assert all(torch.equal(best[key], value) for key, value in file.items()) and best.keys() == file.keys()
+    last = load_file(finished / "last.safetensors")
+    assert all(torch.equal(epochs[-1][key], value) for key, value in last.items())
 
 
-def remove_card(folder):
-    (folder / "card.json").unlink()
+def test_the_folder_says_which_run_it_is(finished):
+    files = {"best.safetensors", "chosen.safetensors", "last.safetensors", "history.csv", "windows.csv"}
+    assert {path.name for path in finished.iterdir()} == files | {"example.npz", "run.json"}
+    for name, rows in (("history.csv", 6), ("windows.csv", 18)):
+        table = pd.read_csv(finished / name)
+        assert len(table) == rows
+        assert set(zip(table.arm, table.fold, table.seed, strict=True)) == {("gradcam", "B-2", 0)}
 
 
-def spoil_card(folder):
-    (folder / "card.json").write_text("<<<<<<< HEAD")
+def test_the_example_shows_the_first_hole(folder, finished):
+    "The hole in the picture is the window that the table says; grey matter in it is kept."
+    training, _ = sides(folder, "B-2")
+    example = np.load(finished / "example.npz", allow_pickle=False)
+    (i,) = [i for i, image in enumerate(training.images) if np.array_equal(image[0], example["image"])]
+    row = pd.read_csv(finished / "windows.csv").query(f"cycle == 1 and slice_index == {i}").iloc[0]
+    expected = np.ones((40, 40), bool)
+    expected[row.row : row.row + 5, row.col : row.col + 5] = False
+    assert np.array_equal(example["mask"], expected | example["target"])
+    corners = torch.tensor([[row.row, row.col]])
+    assert np.array_equal(example["mask"], kept(corners, 5, training.consensus[i : i + 1])[0])
 
 
-@pytest.mark.parametrize(
-    ("fault", "words"),
-    [
-        (break_bit, "gradcam.safetensors: is not the file its card describes"),
-        (swap_files, "gradcam.safetensors: is not the file its card describes"),
-        (remove_file, "gradcam.safetensors: is missing"),
-        (remove_card, "card.json: is missing"),
-        (spoil_card, "card.json: is not a card"),
-    ],
-)
-def test_what_is_not_as_the_card_says_is_refused_in_one_line(written, fault, words):
-    fault(written / "weights")
-    with pytest.raises(DataError, match=words) as error:
-        load_weights("gradcam", written / "weights")
-    assert "\n" not in str(error.value) and "git checkout" in str(error.value)
+def test_the_fold_changes_who_trains_and_nothing_else(folder, tmp_path):
+    how = HOW | {"standard_epochs": 1, "cycles": 0}
+    for fold in ("A", "St. Mary's"):
+        fit(tmp_path / Run("none", fold, 0).name, new_state(**MODEL), folder, arm="none", **how)
+    a, b = (json.loads((tmp_path / f"none-{fold}-0" / "run.json").read_text()) for fold in ("A", "St. Mary's"))
+    assert all(a[name] == b[name] for name in ("begin", "data", "code", "params", "versions"))
+    losses = [pd.read_csv(tmp_path / f"none-{fold}-0" / "history.csv").loss[0] for fold in ("A", "St. Mary's")]
+    assert losses[0] != losses[1]
 
 
-def test_an_unknown_arm_is_told_the_known_ones(written):
-    with pytest.raises(DataError, match="no weights of an arm 'grdcam'. Choose one of baseline, gradcam") as error:
-        load_weights("grdcam", written / "weights")
-    assert "\n" not in str(error.value)
+def test_a_folder_that_names_no_run_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match="'gradcam-0' names no run") as error:
+        fit(tmp_path / "gradcam-0", new_state(**MODEL), folder, arm="gradcam", **HOW)
+    assert "\n" not in str(error.value) and not list(tmp_path.iterdir())
 
 
-def test_the_published_weights_are_those_of_the_paper_and_small():
-    card = json.loads((WEIGHTS / "card.json").read_text())
-    assert tuple(card["arms"]) == ARMS and card["dataset"] == "phantom" and card["profile"] == "laptop"
-    assert (WEIGHTS / "README.md").read_text().count("`") % 2 == 0
-    for arm in ARMS:
-        assert (WEIGHTS / f"{arm}.safetensors").stat().st_size < 200_000
-        assert predict(load_weights(arm), torch.zeros(1, 1, 80, 80)).shape == (1, 80, 80)
-        assert card["arms"][arm]["DSC"] > 84
+def test_an_arm_begins_where_the_baseline_ended(folder, tmp_path):
+    how = HOW | {"standard_epochs": 2, "cycles": 0}
+    parent = new_state(**MODEL)
+    fit(tmp_path / "baseline-paper-0", parent, folder, keep_state=True, arm="none", **how)
+    state = parent_state(new_state(**MODEL | {"seed": 5}), tmp_path / "baseline-paper-0")
+    assert (state.epoch, state.history, state.best, state.chosen) == (2, [], {}, {})
+    ended = cpu_weights(parent.model)
+    assert all(torch.equal(value, ended[name]) for name, value in cpu_weights(state.model).items())
 
 
-def test_they_are_found_from_any_folder(tmp_path):
-    line = "from ada_repro.train.runs import load_weights; print(load_weights('none').training)"
-    done = subprocess.run(
-        [sys.executable, "-c", line],
-        cwd=tmp_path,
-        env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout == "False\n", done.stderr
-
-
-def test_a_run_is_read_as_it_was_written(written):
-    path = written / "data" / "runs" / "gradcam-3" / "best.safetensors"
+def test_a_run_is_read_as_it_was_written(tmp_path):
+    torch.manual_seed(0)
+    path = tmp_path / "best.safetensors"
+    save_file(cpu_weights(UNet(4)), path)
     model, saved = load_model(path, 4), load_file(path)
     assert not model.training and all(torch.equal(v.cpu(), saved[k]) for k, v in model.state_dict().items())
 
 
-def test_a_variant_of_the_study_lives_with_its_other_arms(tmp_path, monkeypatch):
-    monkeypatch.setattr(runs, "DATA", tmp_path)
-    assert home("none") == home("baseline") == tmp_path
-    assert home("none.again") == home("gradcam.noise") == tmp_path / "variants"
-    write_arms(tmp_path / "arms", {"gradcam": "gradcam", "none": None, "none.again": None})
-    assert home("none") == home("none.again") == home("baseline") == tmp_path
-    assert home("gradcam.noise") == tmp_path / "variants"
+def test_a_key_is_of_what_determines_a_run(monkeypatch):
+    record = run_record({"seed": 0}, "-", time.time())
+    costly = run_record({"seed": 0}, "-", time.time() - 60)
+    assert run_key(record) == run_key(costly) and costly["seconds"] > record["seconds"]
+    assert run_key(record) != run_key(run_record({"seed": 1}, "-", time.time()))
+    monkeypatch.setattr(runs, "module_version", lambda name: "0")
+    assert run_key(record) != run_key(run_record({"seed": 0}, "-", time.time()))
+
+
+def test_a_record_names_what_is_imported():
+    versions = run_record({}, "-", time.time())["versions"]
+    assert versions["torch"] == torch.__version__ and versions["numpy"] == module_version("numpy") == np.__version__

@@ -9,15 +9,14 @@ import torch
 
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
-from ada_repro.method.arms import CONTROLS, check_arms
+from ada_repro.method.arms import CONTROLS, check_arms, choices_of, draws_of
 from ada_repro.method.saliency import SALIENCY
+from ada_repro.method.unet import UNet
 from ada_repro.train.runs import load_state, save_state
 from ada_repro.train.training import (
     FILLS,
     batch_of,
-    choices_of,
     dice_loss,
-    draws_of,
     mean_dice,
     new_state,
     predict,
@@ -93,7 +92,9 @@ def test_continued_runs_end_with_the_same_bits(data, tmp_path, stop):
     torch.rand(3)  # the global generator may be anywhere
     list(train(again, *data, arm="vanilla", **HOW))
     assert same(again, whole) and again.history == whole.history
-    assert all(torch.equal(again.best[k], whole.best[k]) for k in whole.best)
+    for name in ("best", "chosen"):
+        one, other = getattr(again, name), getattr(whole, name)
+        assert one.keys() == other.keys() != set() and all(torch.equal(one[key], other[key]) for key in other)
 
 
 def test_best_weights_are_those_of_the_best_epoch(data):
@@ -102,6 +103,18 @@ def test_best_weights_are_those_of_the_best_epoch(data):
     best = new_state(**MODEL)
     best.model.load_state_dict(state.best)
     assert mean_dice(predict(best.model, data[1].images), data[1].consensus) == max(r["DSC"] for r in state.history)
+
+
+def test_chosen_weights_are_those_of_the_epoch_best_on_people_who_train(data):
+    state, naive, epochs = new_state(**MODEL), UNet(4), []
+    for record in train(state, *data, arm="random", **HOW):
+        naive.load_state_dict(state.model.state_dict())
+        pred, target = predict(naive, data[0].images[:4]), data[0].consensus[:4]  # the first of four subjects of four
+        dice = [200 * (p & t).sum().item() / (p.sum() + t.sum()).item() for p, t in zip(pred, target, strict=True)]
+        epochs.append((sum(dice) / 4, {key: value.clone() for key, value in naive.state_dict().items()}))
+        assert record["DSC_select"] == pytest.approx(epochs[-1][0], abs=1e-3)
+    _, weights = max(epochs, key=lambda epoch: epoch[0])
+    assert all(torch.equal(state.chosen[key], value) for key, value in weights.items())
 
 
 def test_copies_double_the_steps_and_hide_the_window(data):
@@ -159,7 +172,7 @@ def test_halves_of_the_validation_make_up_its_mean():
 
 
 def test_one_subject_has_no_second_half():
-    record = validate(new_state(**MODEL), make_slices(4, "val"), 0.5, 0, -1.0)
+    record = validate(new_state(**MODEL), make_slices(4, "val"), make_slices(4, "train"), 0.5, 0, -1.0)
     assert record["DSC_a"] == record["DSC"] and record["DSC_b"] != record["DSC_b"]
 
 
