@@ -124,7 +124,7 @@ def rescan_scores(
 # %% ../../nbs/4_measure/09_rescan.ipynb #c11
 def area_variation(
     table: pd.DataFrame,  # Of `rescan_arms`
-) -> pd.DataFrame:  # A row per arm, seed and subject: CV, per cent
+) -> pd.DataFrame:  # A row per arm, fold, seed and subject: CV, per cent
     "The coefficient of variation of the grey-matter area over scan and rescan."
     areas = table.groupby(["arm", "fold", "seed", "subject"], sort=False)[["area_mm2", "area_rescan_mm2"]].mean()
     variation = 100 * areas.std(axis=1) / areas.mean(axis=1)

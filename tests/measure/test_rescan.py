@@ -145,17 +145,18 @@ def test_which_of_the_two_came_first_does_not_matter_to_the_pair(pair):
 def test_variation_by_hand():
     areas = pd.DataFrame(
         [
-            ("a", 0, "s", 10.0, 12.0),
-            ("a", 0, "s", 20.0, 20.0),  # with the row above: 15 and 16
-            ("a", 1, "s", 10.0, 30.0),
-            ("b", 0, "s", 0.0, 0.0),
+            ("a", "A", 0, "s", 10.0, 12.0),
+            ("a", "A", 0, "s", 20.0, 20.0),  # with the row above: 15 and 16
+            ("a", "A", 1, "s", 10.0, 30.0),
+            ("a", "B", 1, "s", 30.0, 30.0),
+            ("b", "A", 0, "s", 0.0, 0.0),
         ],
-        columns=["arm", "seed", "subject", "area_mm2", "area_rescan_mm2"],
+        columns=["arm", "fold", "seed", "subject", "area_mm2", "area_rescan_mm2"],
     )
     made = area_variation(areas)
-    assert list(made) == ["arm", "seed", "subject", "CV"]
+    assert list(made) == ["arm", "fold", "seed", "subject", "CV"]
     assert made.CV.tolist() == pytest.approx(
-        [100 * np.std([15, 16], ddof=1) / 15.5, 100 * np.sqrt(2) * 20 / 40, np.nan], nan_ok=True
+        [100 * np.std([15, 16], ddof=1) / 15.5, 100 * np.sqrt(2) * 20 / 40, 0, np.nan], nan_ok=True
     )
     larger = area_variation(areas.assign(area_mm2=areas.area_mm2 * 7, area_rescan_mm2=areas.area_rescan_mm2 * 7))
     assert np.allclose(larger.CV, made.CV, equal_nan=True)
