@@ -55,13 +55,13 @@ def spread_matrix(
 
 # %% ../../nbs/3_train/01_augment.ipynb #c07
 def check_ranges(
-    rotation_deg: float,  # As these all: of `draw`
-    shift: float,
-    scaling: float,
-    channel_shift: float,
-    elastic_alpha: float,
-    elastic_sigma: float,
-    elastic_p: float,
+    rotation_deg: float,  # As in `draw`
+    shift: float,  # As in `draw`
+    scaling: float,  # As in `draw`
+    channel_shift: float,  # As in `draw`
+    elastic_alpha: float,  # As in `draw`
+    elastic_sigma: float,  # As in `draw`
+    elastic_p: float,  # As in `draw`
 ):
     "Raise `ValueError` for a range that is none."
     check_number("rotation_deg", rotation_deg, 0)
