@@ -65,6 +65,7 @@ from ada_repro.core import (
 )
 
 from ..data.slices import Slices, load_slices
+from ..data.tables import read_table, save_table
 from ..method.arms import arm_maps, arm_name, kept
 from ..method.unet import UNet
 from .training import State, cpu_weights, train
@@ -185,11 +186,11 @@ def write_run(
     "Write the folder of a finished run, whole or not at all."
     who = run_named(folder.name).keys
     with whole_folder(folder) as to:
-        pd.DataFrame(state.history).assign(**who).to_csv(to / "history.csv", index=False)
+        save_table(pd.DataFrame(state.history).assign(**who), to / "history.csv")
         if state.windows:
             windows = windows_table(state.windows)
             columns = [*who, *windows.columns]
-            windows.assign(**who)[columns].to_csv(to / "windows.csv", index=False)
+            save_table(windows.assign(**who)[columns], to / "windows.csv")
         save_file(state.best, to / "best.safetensors")
         save_file(state.chosen, to / "chosen.safetensors")
         save_file(cpu_weights(state.model), to / "last.safetensors")
@@ -326,7 +327,7 @@ def original_rows(
     scores: Path,  # Folder of the scores of a run
 ) -> pd.DataFrame:  # A row per validation slice
     "Scores of the untouched slices under the weights of the best epoch."
-    table = pd.read_csv(scores / "scores.csv")
+    table = read_table(scores / "scores.csv")
     return table[(table.weights == "best") & (table.group == "original")]
 
 
@@ -337,7 +338,7 @@ def card_entry(
     path: Path,  # Its published file
 ) -> dict:  # file, sha256, epoch, DSC, code
     "What the card says of one arm."
-    history = pd.read_csv(run / "history.csv")
+    history = read_table(run / "history.csv")
     return {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
