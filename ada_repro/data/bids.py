@@ -55,11 +55,11 @@ class Bids:
     label_suffix: str = "gmseg"  # Of the masks: 1 is what to segment
     cord_suffix: str = "none"  # Of the cord masks, around which is cropped; 'none': around the label
     val_share: float = 0.2  # Share of the people who validate, at least one and not all; 0: none, 1: all
-    area_mm2: tuple = (2, 50)  # As in `Limits`, as the next four are; ('none',): any
-    width_to_depth: float = 0.85
-    outside_cord: float = 0.2
-    off_centre: float = 0.3
-    contrast: str = "brighter"
+    area_mm2: tuple = (2, 50)  # As in `Limits`; ('none',): any
+    width_to_depth: float = 0.85  # As in `Limits`
+    outside_cord: float = 0.2  # As in `Limits`
+    off_centre: float = 0.3  # As in `Limits`
+    contrast: str = "brighter"  # As in `Limits`
 
     def __post_init__(self):
         check_number("val_share", self.val_share, 0, 1)
