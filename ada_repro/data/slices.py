@@ -63,7 +63,7 @@ def weigh(
 ) -> np.ndarray:  # (crop_px, ...) float32
     "The weighted sums along the first axis, added up one after another: the same bits on every processor."
     flat = np.ascontiguousarray(values.reshape(len(values), -1), np.float32)
-    return (csr_array(weights) @ flat).reshape(-1, *values.shape[1:])
+    return (csr_array(weights) @ flat).reshape(len(weights), *values.shape[1:])
 
 
 # %% ../../nbs/1_data/06_slices.ipynb #c06

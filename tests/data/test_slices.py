@@ -58,6 +58,7 @@ def test_resampling_equals_the_dense_product(native_mm, spacing_mm):
     made = resample(values, rows, cols)
     assert made.dtype == np.float32 and np.abs(made - dense).max() < 1e-5
     assert np.array_equal(resample(values[1], rows, cols), made[1])
+    assert resample(values[:0], rows, cols).shape == (0, 64, 64)
 
 
 HASH = """
