@@ -30,6 +30,7 @@ from tqdm import tqdm
 
 from ..core import run_named, whole_folder
 from ..data.slices import Slices
+from ..data.tables import save_table
 from ..method.mask import occlude, occlusion_grid, window_mask
 from ..method.unet import UNet
 from ..train.runs import load_model
@@ -197,6 +198,6 @@ def evaluate_run(
             scores[weights], preds[weights] = evaluate(model, slices, size, near_px, threshold, f"{run.name} {weights}")
     table = pd.concat(scores, names=["weights"]).reset_index("weights").assign(**run_named(run.name).keys)[COLUMNS]
     with whole_folder(folder) as to:
-        table.to_csv(to / "scores.csv", index=False)
+        save_table(table, to / "scores.csv")
         np.savez_compressed(to / "preds.npz", original=preds["best"][:, 0], context=preds["best"][:, 1])
     return table

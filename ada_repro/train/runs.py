@@ -47,6 +47,7 @@ from tqdm import tqdm
 
 from ..core import DATA, ROOT, best_device, folder_hash, run_named, whole_file, whole_folder, write_json
 from ..data.slices import Slices, load_slices
+from ..data.tables import save_table
 from ..method.arms import arm_maps, kept
 from ..method.unet import UNet
 from .training import State, cpu_weights, train
@@ -167,11 +168,11 @@ def write_run(
     "Write the folder of a finished run, whole or not at all."
     who = run_named(folder.name).keys
     with whole_folder(folder) as to:
-        pd.DataFrame(state.history).assign(**who).to_csv(to / "history.csv", index=False)
+        save_table(pd.DataFrame(state.history).assign(**who), to / "history.csv")
         if state.windows:
             windows = windows_table(state.windows)
             columns = [*who, *windows.columns]
-            windows.assign(**who)[columns].to_csv(to / "windows.csv", index=False)
+            save_table(windows.assign(**who)[columns], to / "windows.csv")
         save_file(state.best, to / "best.safetensors")
         save_file(state.chosen, to / "chosen.safetensors")
         save_file(cpu_weights(state.model), to / "last.safetensors")

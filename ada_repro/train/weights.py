@@ -29,6 +29,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..core import ROOT, DataError, Run, whole_folder, write_json
+from ..data.tables import read_table
 from ..method.arms import arm_name
 from .runs import network
 
@@ -48,7 +49,7 @@ def original_rows(
     scores: Path,  # Folder of the scores of a run
 ) -> pd.DataFrame:  # A row per validation slice
     "Scores of the untouched slices under the weights of the best epoch."
-    table = pd.read_csv(scores / "scores.csv")
+    table = read_table(scores / "scores.csv")
     return table[(table.weights == "best") & (table.group == "original")]
 
 
@@ -59,7 +60,7 @@ def card_entry(
     path: Path,  # Its published file
 ) -> dict:  # file, sha256, epoch, DSC, code
     "What the card says of one arm."
-    history = pd.read_csv(run / "history.csv")
+    history = read_table(run / "history.csv")
     return {
         "file": path.name,
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),

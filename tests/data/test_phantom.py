@@ -9,7 +9,8 @@ import torch
 
 from ada_repro.core import named_rng
 from ada_repro.data.anatomy import cord_at, oval, rod, waves
-from ada_repro.data.datasets import cut_slices, list_subjects
+from ada_repro.data.crop import cut_slices
+from ada_repro.data.datasets import list_subjects
 from ada_repro.data.phantom import (
     SITES,
     acquire,

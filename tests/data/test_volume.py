@@ -15,7 +15,9 @@ import pytest
 from scans import AFFINE, DEPTH, MM, REAL, SIDE, arrays, needs_real, read, volume, write
 
 from ada_repro.core import DataError
-from ada_repro.data.volume import Limits, measure_contrast, read_nifti, read_volume
+from ada_repro.data.nifti import read_nifti
+from ada_repro.data.plausible import Limits, measure_contrast
+from ada_repro.data.volume import read_volume
 
 
 @pytest.fixture

@@ -93,9 +93,9 @@ CASES = {  # what was edited, where, how, and the stages that have to run becaus
         add_to("code", "DATA", CHANGE),
         {"robustness"},
     ),
-    "`data.phantom`": ("nbs/1_data/05_phantom.ipynb", EXPORTED, {"phantom"}),
-    "`data.anatomy`, which `data.phantom` imports": ("nbs/1_data/04_anatomy.ipynb", EXPORTED, {"phantom"}),
-    "`data.datasets`": ("nbs/1_data/03_datasets.ipynb", EXPORTED, {"prepare"}),
+    "`data.phantom`": ("nbs/1_data/12_phantom.ipynb", EXPORTED, {"phantom"}),
+    "`data.anatomy`, which `data.phantom` imports": ("nbs/1_data/11_anatomy.ipynb", EXPORTED, {"phantom"}),
+    "`data.datasets`": ("nbs/1_data/10_datasets.ipynb", EXPORTED, {"prepare"}),
     "`evidence.claims`": ("nbs/5_evidence/05_claims.ipynb", EXPORTED, {"claims"}),
     "`core`": ("nbs/00_core.ipynb", EXPORTED, ALL),
     "`pipeline.stage`, which runs all notebooks": ("nbs/6_pipeline/04_stage.ipynb", EXPORTED, ALL),
@@ -190,7 +190,7 @@ def test_an_edit_takes_effect_and_runs_what_follows(finished, tmp_path):
 
 
 def test_edits_on_both_sides_are_named(project, put_back):
-    EXPORTED(project / "nbs" / "1_data" / "05_phantom.ipynb")
+    EXPORTED(project / "nbs" / "1_data" / "12_phantom.ipynb")
     append("\nother = 2\n")(project / "ada_repro" / "data" / "phantom.py")
     code, output = run(project, "ada_repro.pipeline.code")
     assert code == 1 and len(output.strip().splitlines()) == 1, output
@@ -205,9 +205,9 @@ def test_a_module_edited_by_hand_is_named(project, put_back):
 
 
 def test_a_cell_that_is_no_python_is_one_line(project, put_back):
-    add_to("code", "#| export", "\ndef (:\n")(project / "nbs" / "1_data" / "05_phantom.ipynb")
+    add_to("code", "#| export", "\ndef (:\n")(project / "nbs" / "1_data" / "12_phantom.ipynb")
     code, output = run(project, "ada_repro.pipeline.code")
-    assert code == 1 and len(output.strip().splitlines()) == 1 and "05_phantom.ipynb" in output, output
+    assert code == 1 and len(output.strip().splitlines()) == 1 and "12_phantom.ipynb" in output, output
 
 
 # Imports: what Python itself has loaded, in a process for each notebook

@@ -1,0 +1,312 @@
+"""Data in BIDS: the layout of the open data, a folder of one's own, and what is left alone in it."""
+
+import gzip
+import json
+import os
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scans import DEPTH, SIDE, arrays, spoil, write
+
+from ada_repro.core import DataError
+from ada_repro.data.bids import Bids
+from ada_repro.data.datasets import check, list_left_out, list_subjects, main, prepare
+from ada_repro.data.slices import load_rescans, load_slices
+
+# The open data's layout, without the open data
+
+
+OPEN_SESSIONS = {
+    "9418": "UCL",
+    "9584": "NWU",
+    "9604": "Philips",
+    "9709Ses1": "Milan",
+    "9709Ses2": "Milan",
+    "10062Ses1": "CEITEC",
+    "10062Ses2": "CEITEC",
+}
+
+
+def write_session(folder, name, seed, labels="derivatives/labels", gm="gmseg-manual", run="_run-1", cord=True):
+    "One scan with its masks."
+    (image, mask, around), stem = arrays(seed=seed), f"sub-{name}/anat/sub-{name}{run}_T2starw"
+    write(folder / f"{stem}.nii.gz", image)
+    write(folder / labels / f"{stem}_{gm}.nii.gz", (mask == 1).astype(np.uint8))
+    if name == "9604":
+        around[..., 2] = 0
+    if cord:
+        write(folder / labels / f"{stem}_seg-manual.nii.gz", around)
+
+
+@pytest.fixture
+def bids(tmp_path):
+    "Seven tiny sessions; one slice of 9604 has no cord mask, and its site is the name of a manufacturer."
+    folder = tmp_path / "raw"
+    for i, name in enumerate(OPEN_SESSIONS):
+        write_session(folder, name, i)
+    rows = [f"sub-{name}\tM\tn/a\t{site}\t3" for name, site in OPEN_SESSIONS.items()]
+    head = "participant_id\tsex\tage\tSite\tField Strength [T]"
+    (folder / "participants.tsv").write_text("\n".join([head, *rows, "sub-9605\tM\t37\tMount Sinai\t7"]))
+    sidecar = folder / "sub-9604" / "anat" / "sub-9604_run-1_T2starw.json"
+    sidecar.write_text(json.dumps({"Manufacturer": "Philips", "InstitutionName": "CHUM"}))
+    return folder
+
+
+def test_bids_layout(bids, tmp_path, capsys):
+    assert main(["check", str(bids)]) == 0
+    out = capsys.readouterr().out
+    assert "sub-9604_run-1_T2starw.nii.gz: slice 2 has" in out and "no cord mask" in out and "CEITEC" in out
+    s = prepare("gm_challenge", bids, tmp_path / "slices", 0.5, 40)
+    milan = load_slices(tmp_path / "slices", fold="Milan")
+    assert (
+        set(milan.subset("val").table.subject) == {"sub-9709Ses1", "sub-9709Ses2"}
+        and milan.subset("train").table.person.nunique() == 4
+    )
+    assert len(s) == 7 * DEPTH - 1 and s.targets.shape[1] == 1 and s.table.person.nunique() == 5
+    assert set(s.subset("val").table.subject) == {"sub-9418", "sub-9604"}
+    assert "1 no cord mask" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "where, make",
+    [
+        ("10062Ses2_run-1_T2starw_seg-manual", lambda folder, p: p.unlink()),
+        ("9584_run-1_T2starw_gmseg-manual", lambda folder, p: write(p, arrays()[1])),
+        (
+            "9709Ses2_run-1_T2starw",
+            lambda folder, p: spoil(p, next(folder.rglob("sub-9709Ses1_run-1_T2starw.nii.gz")).read_bytes()),
+        ),
+    ],
+)
+def test_bids_faults(where, make, bids, tmp_path):
+    make(bids, next(bids.rglob(f"sub-{where}.nii.gz")))
+    (problem,) = check("gm_challenge", bids)
+    assert where in problem and main(["check", str(bids)]) == 1
+    with pytest.raises(DataError, match=where):
+        prepare("gm_challenge", bids, tmp_path / "slices", 0.5, 40)
+    assert not (tmp_path / "slices").exists()
+
+
+def test_the_open_data_come_from_their_files(bids, tmp_path, capsys):
+    table = prepare("gm_challenge", bids, tmp_path / "before", 0.5, 40).table
+    assert list(table.subject.unique()) == [f"sub-{name}" for name in OPEN_SESSIONS]
+    assert list(table.drop_duplicates("subject").site) == [*["UCL", "NWU", "CHUM"], *["Milan"] * 2, *["CEITEC"] * 2]
+    write_session(bids, "9605", 20)
+    for i in (1, 2, 3):
+        write_session(bids, f"9611Ses{i}", 20 + i)
+    write(bids / "sub-9669" / "anat" / "sub-9669_run-1_T2starw.nii.gz", arrays(30)[0])
+    next(bids.rglob("sub-9611Ses3_run-1_T2starw_gmseg-manual.nii.gz")).unlink()
+    capsys.readouterr()
+    more = prepare("gm_challenge", bids, tmp_path / "after", 0.5, 40)
+    assert "left out, without a mask: 2 (sub-9611Ses3, sub-9669)" in capsys.readouterr().out
+    assert json.loads((tmp_path / "after" / "report.json").read_text())["left_out"] == ["sub-9611Ses3", "sub-9669"]
+    people = more.table.drop_duplicates("subject").set_index("subject")
+    assert people.person["sub-9611Ses1"] == people.person["sub-9611Ses2"] == "9611"
+    assert people.site["sub-9605"] == "Mount Sinai" and people.site["sub-9611Ses1"] == "unknown"
+    assert set(more.subset("val").table.person) == {"9418", "9604"}
+    assert more.table[more.table.subject.isin(table.subject)].reset_index(drop=True).equals(table)
+    assert "left_out" not in json.loads((tmp_path / "before" / "report.json").read_text())
+
+
+def test_rescans_lie_beside_their_slices(bids, tmp_path, capsys):
+    plain = prepare("gm_challenge", bids, tmp_path / "plain", 0.5, 40)
+    with pytest.raises(DataError, match="holds no rescans"):
+        load_rescans(tmp_path / "plain")
+    for name in ("9418", "9584"):
+        first = next(bids.glob(f"sub-{name}/anat/*_run-1_T2starw.nii.gz"))
+        again = 2 * np.asarray(nib.load(first).dataobj) + 3
+        write(first.with_name(first.name.replace("run-1", "run-2")), again)
+    write(bids / "sub-9604" / "anat" / "sub-9604_run-2_T2starw.nii.gz", arrays(40)[0][1:])
+    s = prepare("gm_challenge", bids, tmp_path / "slices", 0.5, 40)
+    assert "sub-9604_run-2_T2starw.nii.gz: does not lie on the grid" in capsys.readouterr().out
+    rescans = load_rescans(tmp_path / "slices")
+    twice = s.table.subject.isin(["sub-9418", "sub-9584"]).to_numpy()
+    assert np.allclose(rescans[twice], s.images[twice], atol=1e-4) and rescans[~twice].isnan().all()
+    for name in ("images.npy", "targets.npy", "slices.csv", "report.json"):
+        assert (tmp_path / "slices" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+    assert len(plain) == len(rescans)
+
+
+# A data set of one's own
+
+
+@pytest.fixture
+def own(tmp_path):
+    "Five people, one of them in two sessions, with a lesion mask beside the scan and no cord."
+    folder = tmp_path / "own"
+    for i, person in enumerate(["001", "002", "10", "null", "NA"]):
+        for session in ("_ses-1", "_ses-2") if person == "001" else ("",):
+            image, mask, _ = arrays(seed=10 * i + len(session) + ord(session[-1:] or "0"), shift=(3, -2))
+            at = folder / f"sub-{person}" / session[1:] / "anat"
+            write(at / f"sub-{person}{session}_T2w.nii.gz", image)
+            write(at / f"sub-{person}{session}_T2w_lesion.nii.gz", (mask == 1).astype(np.uint8))
+    (folder / "participants.tsv").write_text("participant_id\tsite\nsub-001\t001\nsub-002\tNA\nsub-10\t1e5\n")
+    return folder
+
+
+LESION = {"image_suffix": "T2w", "label_suffix": "lesion"}
+
+
+def test_bids_of_ones_own(own, tmp_path, capsys):
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    assert len(s) == 6 * DEPTH and s.table.person.nunique() == 5 and s.subset("val").table.person.nunique() == 1
+    assert set(s.table.subject) == {"sub-001_ses-1", "sub-001_ses-2", "sub-002", "sub-10", "sub-null", "sub-NA"}
+    assert set(s.table.site) == {"001", "NA", "1e5", "unknown"} and set(s.table.person) == {
+        "001",
+        "002",
+        "10",
+        "null",
+        "NA",
+    }
+    middle = np.argwhere(s.consensus[0].numpy()).mean(0)
+    assert np.abs(middle - 19.5).max() < 1
+    report = json.loads((tmp_path / "slices" / "report.json").read_text())
+    assert report["bids"]["label_suffix"] == "lesion" and report["inventory"][0]["contrast"] > 1.05
+    assert "contrast, label to its rim: sub-001_ses-1 1.0" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("share, count", [(0, 0), (0.01, 1), (0.4, 2), (0.6, 3), (0.99, 4), (1, 5)])
+def test_a_share_of_the_people_validates(share, count, own):
+    subjects = list_subjects("bids", own, how=Bids(**LESION, val_share=share))
+    assert len({s.person for s in subjects if s.split == "val"}) == count
+    assert subjects == list_subjects("bids", own, how=Bids(**LESION, val_share=share))
+
+
+def test_a_site_of_ones_own_is_held_out(own, tmp_path):
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    s = load_slices(tmp_path / "slices", fold="NA")
+    assert set(s.subset("val").table.subject) == {"sub-002"}
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "derivatives/sub-002/anat/sub-002_T2w_lesion.nii.gz",
+        "derivatives/labels/sub-002/anat/sub-002_T2w_lesion.nii",
+        "derivatives/rater one/sub-002/anat/sub-002_lesion.nii.gz",
+        "sub-002/sub-002_T2w_lesion.nii.gz",
+    ],
+)
+def test_masks_lie_in_many_places(place, own):
+    mask = own / "sub-002" / "anat" / "sub-002_T2w_lesion.nii.gz"
+    (own / place).parent.mkdir(parents=True, exist_ok=True)
+    raw = mask.read_bytes()
+    mask.unlink()
+    assert list_left_out("bids", own, Bids(**LESION)) == ["sub-002"]
+    (own / place).write_bytes(raw)
+    assert list_left_out("bids", own, Bids(**LESION)) == [] == check("bids", own, how=Bids(**LESION))
+    mask.write_bytes(raw)
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "sub-002" in problem and "several masks" in problem
+
+
+def test_words_that_do_not_fit_a_folder(own):
+    (problem,) = check("bids", own)
+    assert "no scans sub-*_T2starw.nii.gz" in problem and "there are T2w, lesion" in problem
+    (problem,) = check("bids", own, how=Bids("T2w", "gm"))
+    assert "no mask *_gm" in problem and "there are T2w, lesion" in problem
+    (problem,) = {p.split(": ")[1] for p in check("bids", own, how=Bids("T2w", "lesion", "seg"))}
+    assert problem.startswith("is missing")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"val_share": 1.5},
+        {"val_share": "half"},
+        {"contrast": "bright"},
+        {"area_mm2": [5]},
+        {"area_mm2": [9, 3]},
+        {"area_mm2": ["a", "b"]},
+        {"outside_cord": -1},
+        {"off_centre": 0.7},
+        {"image_suffix": "../T2w"},
+        {"label_suffix": ""},
+    ],
+)
+def test_options_that_cannot_be(wrong, own, tmp_path):
+    with pytest.raises(ValueError, match=next(iter(wrong))) as e:
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, **(LESION | wrong))
+    assert "\n" not in str(e.value) and not (tmp_path / "slices").exists()
+
+
+def test_a_lesion_has_limits_of_its_own(own, tmp_path):
+    mask = own / "sub-10" / "anat" / "sub-10_T2w_lesion.nii.gz"
+    write(mask, (arrays(shift=(3, -2))[1] > 0).astype(np.uint8))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "mm2 as lesion in a slice, not 2 to 50" in problem
+    assert check("bids", own, how=Bids(**LESION, area_mm2=("none",))) == []
+    assert check("bids", own, how=Bids(**LESION, area_mm2=(60, 120))) != []
+    write(mask, np.zeros((SIDE, SIDE, DEPTH), np.uint8))
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION, area_mm2=["none"], contrast="any")
+    assert "sub-10" not in set(s.table.subject) and len(s) == 5 * DEPTH
+
+
+def test_only_what_is_read_is_judged(own, tmp_path):
+    before = list_subjects("bids", own, how=Bids(**LESION))
+    os.mkfifo(own / "sub-002" / "anat" / "pipe")
+    (own / ".git" / "annex").mkdir(parents=True)
+    (own / ".git" / "annex" / "object").symlink_to("nowhere")
+    (own / "sub-002" / "anat" / "sub-002_T1w.nii.gz").symlink_to("../../.git/annex/nowhere")
+    (own / "sub-002" / "anat" / "loop").symlink_to("..")
+    (own / "sub-002" / ".cache").mkdir()
+    (own / "sub-002" / ".cache" / "sub-002_T2w.nii.gz").write_bytes(b"half")
+    (own / "sub-3.txt").touch()
+    (own / os.fsdecode(b"sub-002/anat/\xff.nii.gz")).touch()
+    assert list_subjects("bids", own, how=Bids(**LESION)) == before
+    assert check("bids", own, how=Bids(**LESION)) == []
+    mask = own / "sub-002" / "anat" / "sub-002_T2w_lesion.nii.gz"
+    mask.unlink()
+    mask.symlink_to("../../.git/annex/nowhere")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "is a link to a file that is not here. Fetch that file" in problem
+
+
+def test_a_name_that_is_not_utf8_is_one_line(own):
+    folder = own / os.fsdecode(b"sub-\xff\xfe")
+    write(folder / os.fsdecode(b"sub-\xff\xfe_T2w.nii.gz"), arrays()[0])
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "not UTF-8" in problem and problem.encode() and "\n" not in problem
+
+
+def test_one_person_cannot_do_both(own):
+    for person in ("002", "10", "null", "NA"):
+        shutil.rmtree(own / f"sub-{person}")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "one person" in problem
+    assert {s.split for s in list_subjects("bids", own, how=Bids(**LESION, val_share=1))} == {"val"}
+
+
+def test_participants_that_cannot_be_read(own):
+    (own / "participants.tsv").write_bytes(b"participant_id\tsite\nsub-001\tZ\xfcrich\n")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "participants.tsv: cannot be read" in problem
+    (own / "participants.tsv").write_text("\ufeffparticipant_id\tSITE\nsub-001\tZürich\n", encoding="utf-8")
+    assert list_subjects("bids", own, how=Bids(**LESION))[0].site == "Zürich"
+    (own / "participants.tsv").write_text("sub-001\n")
+    assert list_subjects("bids", own, how=Bids(**LESION))[0].site == "unknown"
+
+
+def test_bids_by_hand(own, capsys):
+    words = ["check", str(own), "--dataset", "bids", "--image_suffix", "T2w", "--label_suffix", "lesion"]
+    assert main(words) == 0 and "sub-001_ses-1 1.0" in capsys.readouterr().out
+    assert main([*words, "--area_mm2", "60", "100"]) == 1
+    assert main([*words, "--area_mm2", "none", "--val_share", "0.5"]) == 0
+    capsys.readouterr()
+    assert main([*words, "--val_share", "2"]) == 1 and "val_share" in capsys.readouterr().out
+
+
+def test_the_grid_may_be_trusted(own, tmp_path):
+    mask = own / "sub-10" / "anat" / "sub-10_T2w_lesion.nii.gz"
+    raw = bytearray(gzip.decompress(mask.read_bytes()))
+    raw[252:256] = bytes(4)
+    mask.write_bytes(gzip.compress(raw))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "states neither qform nor sform" in problem
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, orientation="grid", **LESION)
+    report = json.loads((tmp_path / "slices" / "report.json").read_text())
+    assert report["orientation"] == "grid" and "states no orientation" in report["inventory"][3]["notes"][0]
+    with pytest.raises(ValueError, match="orientation must be one of"):
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, orientation="any", **LESION)
