@@ -122,7 +122,7 @@ def test_rescans_lie_beside_their_slices(bids, tmp_path, capsys):
     s = prepare("gm_challenge", bids, tmp_path / "slices", 0.5, 40)
     assert "sub-9604_run-2_T2starw.nii.gz: does not lie on the grid" in capsys.readouterr().out
     rescans = load_rescans(tmp_path / "slices")
-    twice = s.table.subject.isin(["sub-9418", "sub-9584"]).to_numpy()
+    twice = s.table.subject.isin(["sub-9418", "sub-9584"]).to_numpy(copy=True)
     assert np.allclose(rescans[twice], s.images[twice], atol=1e-4) and rescans[~twice].isnan().all()
     for name in ("images.npy", "targets.npy", "slices.csv", "report.json"):
         assert (tmp_path / "slices" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
