@@ -142,9 +142,9 @@ def is_still(
 
 # %% ../../nbs/3_train/01_augment.ipynb #c19n
 def check_batch(
-    images: torch.Tensor,  # As these all: of `augment`
-    targets: torch.Tensor,
-    draws: Draws,
+    images: torch.Tensor,  # As in `augment`
+    targets: torch.Tensor,  # As in `augment`
+    draws: Draws,  # As in `augment`
 ):
     "Raise `ValueError` if the draws are for a batch of another shape."
     n, size = len(draws.scale), len(draws.spread)

@@ -18,7 +18,7 @@ from ada_repro.core import ROOT
 from ada_repro.measure.metrics import dice_score
 from ada_repro.method.mask import build_mask, choose_windows, occlude, protect_target, touches, window_mask
 from ada_repro.method.saliency import saliency_map
-from ada_repro.train.runs import load_weights
+from ada_repro.train.weights import load_weights
 
 HERE = Path(__file__).parent
 PAGE = ROOT / "docs" / "explorer.html"
