@@ -1050,6 +1050,10 @@ d = {
             "ada_repro.method.arms.arm_windows": ("2_method/arms.html#arm_windows", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.check_arms": ("2_method/arms.html#check_arms", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.check_options": ("2_method/arms.html#check_options", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.check_study_arms": (
+                "2_method/arms.html#check_study_arms",
+                "ada_repro/method/arms.py",
+            ),
             "ada_repro.method.arms.choices_of": ("2_method/arms.html#choices_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.draws_of": ("2_method/arms.html#draws_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.is_control": ("2_method/arms.html#is_control", "ada_repro/method/arms.py"),

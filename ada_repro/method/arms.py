@@ -14,6 +14,7 @@ __all__ = [
     "check_arms",
     "choices_of",
     "draws_of",
+    "check_study_arms",
     "arm_order",
     "arm_name",
     "check_options",
@@ -83,6 +84,17 @@ def draws_of(
 ):  # Names the draws of the arm, see `core.name_seed`
     "What the random numbers of an arm are named by: its seed, so that all arms of a seed draw the same."
     return (seed, "again") if arm.endswith(".again") else seed
+
+
+# %% ../../nbs/2_method/04_arms.ipynb #v02b
+def check_study_arms(
+    arms: list,  # Names
+):
+    "Raise `ValueError` for an arm that no study can hold: an unknown one, or a variant whose name does not say it all."
+    check_arms(arms)
+    for arm in arms:
+        if "." in arm:
+            check_choice(f"the variant in {arm!r}", arm.partition(".")[2], CHANGES)
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #h02

@@ -21,6 +21,7 @@ from ada_repro.method.arms import (
     arm_order,
     arm_windows,
     check_arms,
+    check_study_arms,
     choices_of,
     is_control,
     kept,
@@ -119,12 +120,28 @@ def test_what_a_variant_changes_is_in_its_name(arm):
 def test_variants_may_stand_in_a_study():
     "Between the methods and what they are compared with, each with a name that people can read."
     arms = ["none.again", "random", "gradcam.bare", "none", "gradcam.forbid", "gradcam", "vanilla"]
-    check_arms(arms)
+    check_study_arms(arms)
     ordered = arm_order(arms)
     assert ordered[:2] == ["vanilla", "gradcam"] and ordered[4:] == ["none", "none.again", "random"]
     names = [arm_name(arm) for arm in ordered]
     assert names[2:4] == ["GradCam, grey matter hidden too", "GradCam, beside grey matter"]
     assert names[5] == "No hole, trained again" and len(set(names)) == len(arms)
+
+
+@pytest.mark.parametrize("bad", ["gradcam.frobid", "none.noise", "gradcam.", "gradcam.forbid.again"])
+def test_a_variant_that_does_not_say_what_it_changes_stands_in_no_study(bad):
+    "It would be trained as the plain arm."
+    check_arms([bad])
+    with pytest.raises(ValueError, match=f"the variant in '{bad}' must be one of 'again', 'forbid', 'bare'") as e:
+        check_study_arms(["gradcam", bad])
+    assert "\n" not in str(e.value)
+    with pytest.raises(ValueError, match="No arm is called"):
+        check_study_arms(["grdcam.forbid"])
+
+
+def test_every_study_of_params_can_be():
+    for profile in PROFILES:
+        check_study_arms(profile["study"]["arms"])
 
 
 def test_names_are_for_people():
