@@ -9,7 +9,7 @@ __all__ = ["CHOICES", "COUNT", "SEED", "SHARE", "LENGTH", "POSITIVE", "NUMBERS",
 from math import inf
 
 from ..core import check_choice, check_number
-from ..method.arms import check_arms
+from ..method.arms import check_study_arms
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, SALIENCY, SIGNS
 from ..method.unet import UNet
@@ -72,7 +72,7 @@ def check_value(
         for method in value:
             check_choice(where, method, SALIENCY)
     elif name == "arms":
-        check_arms(value)
+        check_study_arms(value)
 
 
 def check_params(
