@@ -14,7 +14,7 @@ from ada_repro.data.datasets import prepare
 from ada_repro.data.phantom import SITES, phantom_slices
 from ada_repro.data.slices import majority
 from ada_repro.method.arms import arm_name
-from ada_repro.train.runs import WEIGHTS, read_card
+from ada_repro.train.weights import WEIGHTS, read_card
 
 PARTS = ROOT / "docs" / "explorer"
 SPACING_MM, SIDE_PX = 0.5, 80
