@@ -74,7 +74,7 @@ def test_bad_input_is_one_line(fresh, tmp_path, spoil, words):
     [
         (["iuo"], "no stage 'iuo'"),
         (["prepare", "--dataset", "phantom", "--spacing", "1", "--crop_px", "8"], "knows no parameter spacing"),
-        (["prepare", "--dataset", "phantom", "--crop_px", "8"], "was not given spacing_mm"),
+        (["phantom", "--phantom_seed", "0", "--subjects", "2"], "was not given slices"),
     ],
 )
 def test_the_runner_refuses_in_one_line(fresh, words, message):
