@@ -1,6 +1,6 @@
 PYTHON ?= python3
 PY = .venv/bin/python
-PYTEST = $(PY) -m pytest -n logical --maxprocesses 8 --dist loadgroup
+PYTEST = $(PY) -m pytest -n logical --maxprocesses 8
 CODE = ada_repro nbs tests benchmarks docs
 
 # A user's own settings of pip would install elsewhere, or nothing; a shell's PYTHONPATH would win over this checkout.

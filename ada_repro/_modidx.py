@@ -1059,6 +1059,7 @@ d = {
             "ada_repro.method.arms.is_control": ("2_method/arms.html#is_control", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.kept": ("2_method/arms.html#kept", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.method_of": ("2_method/arms.html#method_of", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.published_arms": ("2_method/arms.html#published_arms", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.unimportance": ("2_method/arms.html#unimportance", "ada_repro/method/arms.py"),
         },
         "ada_repro.method.hooks": {

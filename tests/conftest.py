@@ -2,11 +2,13 @@
 
 import os
 import subprocess
+from pathlib import PurePath
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
 
 import pytest
 from sharing import built_once, copy_checkout, copy_of, edit, run
+from xdist.scheduler import LoadScopeScheduling
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
 SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed"}
@@ -40,16 +42,27 @@ SLOW_TESTS = {
 
 
 def pytest_collection_modifyitems(items):
-    "Mark the slow ones; keep together what shares something that is costly to make; begin with the longest."
+    "Mark the slow ones, and begin with them."
     for item in items:
         fixtures = set(item.fixturenames)
         if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES:
             item.add_marker("slow")
-        if "finished" in fixtures:
-            item.add_marker(pytest.mark.xdist_group("finished"))
-        elif item.path.parent.name == "measure":  # each file trains a network
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: ("finished" not in item.fixturenames, item.get_closest_marker("slow") is None))
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+class Together(LoadScopeScheduling):
+    "Hands tests out one by one, but all at once that share what is costly to make."
+
+    def _split_scope(self, nodeid):
+        path = PurePath(nodeid.partition("::")[0])
+        if path.stem in ("test_code", "test_finished"):
+            return "finished"
+        return path.stem if path.parent.name == "measure" else nodeid  # each file of it trains a network
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
 
 
 @pytest.fixture(scope="session")
@@ -73,11 +86,11 @@ def fresh(shared_folder):
 
 @pytest.fixture(scope="session")
 def finished(fresh, shared_folder):
-    "The same after `dvc repro`. Copy it before you change it."
+    "The same after what `make repro` runs. Copy it before you change it."
 
     def build(folder):
         copy_of(fresh, folder)
-        code, output = run(folder, "dvc", "repro")
+        code, output = run(folder, "ada_repro.pipeline.start")
         assert code == 0, output[-3000:]
 
     return built_once(shared_folder / "finished" / "ada_repro", build)

@@ -17,6 +17,7 @@ __all__ = [
     "check_study_arms",
     "arm_order",
     "arm_name",
+    "published_arms",
     "check_options",
     "arm_maps",
     "unimportance",
@@ -152,6 +153,15 @@ def arm_name(
     arm, _, choice = arm.partition(".")
     name = NAMES.get(arm, arm.replace("_", " ").capitalize())
     return f"{name}, {VARIANTS.get(choice, choice.replace('_', ' '))}" if choice else name
+
+
+# %% ../../nbs/2_method/04_arms.ipynb #c06p
+def published_arms(
+    arms: list,  # Of a study
+) -> list:  # The baseline, the methods as listed, and `none` if it is there
+    "The arms whose weights are published."
+    methods = [arm for arm in arms if arm in SALIENCY]
+    return ["baseline", *methods, *{"none"}.intersection(arms)]
 
 
 # %% ../../nbs/2_method/04_arms.ipynb #c08

@@ -75,6 +75,7 @@ class FullNames(ast.NodeTransformer):
         return None if is_text else self.generic_visit(node)
 
 
+# %% ../../nbs/6_pipeline/05_code.ipynb #c05b
 @cache
 def parse(
     text: str,  # Python code

@@ -160,6 +160,7 @@ class Board:
         return again
 
 
+# %% ../../nbs/6_pipeline/06_engine.ipynb #d07b
 def run_all(
     needs: dict,  # Of `to_run`
     jobs: int,  # How many at once

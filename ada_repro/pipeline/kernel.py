@@ -51,7 +51,10 @@ def kernel_command() -> list[str]:
     return [sys.executable, "-m", "ada_repro.pipeline.kernel", "-f", "{connection_file}"]
 
 
-def read_nothing(*_, **__):
+def read_nothing(
+    *words,  # What the function in whose place it stands is given
+    **options,  # The same, by name
+):
     "In place of a function that reads files of the user or of the machine."
 
 

@@ -13,7 +13,7 @@ import pytest
 from dvc.repo import Repo
 from sharing import ENV, copy_of, run, stages_run
 
-from ada_repro.core import ROOT
+from ada_repro.core import ROOT, run_named
 from ada_repro.pipeline.code import (
     code_cells,
     fingerprint,
@@ -80,32 +80,34 @@ METHOD = "#| export\n@saliency_method\ndef squared(score, x, layer):\n    return
 SENTENCE = add_to("markdown", "", "\n\nOne more sentence.")
 EXPORTED = add_to("code", "#| export", CHANGE)
 
-CASES = {  # what was edited, where, how, and the stages that have to run because of it: notebook, or notebook@arm
+# What was edited; where: a file, or a module for its notebook; how; and the stages that have to run because of it:
+# notebook, or notebook@arm.
+CASES = {
     "a sentence of a stage's notebook": ("nbs/experiments/ada.ipynb", SENTENCE, set()),
-    "a sentence of a library notebook": ("nbs/3_train/02_training.ipynb", SENTENCE, set()),
-    "pictures and other outputs": ("nbs/4_measure/03_robustness.ipynb", lambda p: cells_of(p, drop_outputs), set()),
+    "a sentence of a library notebook": ("train.training", SENTENCE, set()),
+    "pictures and other outputs": ("measure.robustness", lambda p: cells_of(p, drop_outputs), set()),
     "a comment in a stage's notebook": ("nbs/experiments/iou.ipynb", add_to("code", "DATA", "\n# why"), set()),
-    "a comment in a library cell": ("nbs/00_core.ipynb", add_to("code", "#| export", "\n# why"), set()),
-    "a library cell that is not exported": ("nbs/00_core.ipynb", add_cell("assert ROOT.is_dir()"), set()),
+    "a comment in a library cell": ("core", add_to("code", "#| export", "\n# why"), set()),
+    "a library cell that is not exported": ("core", add_cell("assert ROOT.is_dir()"), set()),
     "code of `experiments/figures`": ("nbs/experiments/figures.ipynb", add_to("code", "DATA", CHANGE), {"figures"}),
     "code of `experiments/robustness`": (
         "nbs/experiments/robustness.ipynb",
         add_to("code", "DATA", CHANGE),
         {"robustness"},
     ),
-    "`data.phantom`": ("nbs/1_data/12_phantom.ipynb", EXPORTED, {"phantom"}),
-    "`data.anatomy`, which `data.phantom` imports": ("nbs/1_data/11_anatomy.ipynb", EXPORTED, {"phantom"}),
-    "`data.datasets`": ("nbs/1_data/10_datasets.ipynb", EXPORTED, {"prepare"}),
-    "`evidence.claims`": ("nbs/5_evidence/05_claims.ipynb", EXPORTED, {"claims"}),
-    "`core`": ("nbs/00_core.ipynb", EXPORTED, ALL),
-    "`pipeline.stage`, which runs all notebooks": ("nbs/6_pipeline/04_stage.ipynb", EXPORTED, ALL),
-    "`pipeline.engine`, which says when": ("nbs/6_pipeline/06_engine.ipynb", EXPORTED, set()),
+    "`data.phantom`": ("data.phantom", EXPORTED, {"phantom"}),
+    "`data.anatomy`, which `data.phantom` imports": ("data.anatomy", EXPORTED, {"phantom"}),
+    "`data.datasets`": ("data.datasets", EXPORTED, {"prepare"}),
+    "`evidence.claims`": ("evidence.claims", EXPORTED, {"claims"}),
+    "`core`": ("core", EXPORTED, ALL),
+    "`pipeline.stage`, which runs all notebooks": ("pipeline.stage", EXPORTED, ALL),
+    "`pipeline.engine`, which says when": ("pipeline.engine", EXPORTED, set()),
     "a saliency method": (
-        "nbs/2_method/02_saliency.ipynb",
+        "method.saliency",
         replace("relu_attributions=True", "relu_attributions=False"),
-        {"ada@gradcam", "look", "sensitivity"},
+        {"ada@gradcam", "look", "giveaway", "sensitivity"},
     ),
-    "a new saliency method, in no list yet": ("nbs/2_method/02_saliency.ipynb", add_cell(METHOD), set()),
+    "a new saliency method, in no list yet": ("method.saliency", add_cell(METHOD), set()),
     "a module by hand, `data/phantom.py`": ("ada_repro/data/phantom.py", append(CHANGE), {"phantom"}),
     "a comment in `params.yaml`": ("params.yaml", append("# end\n"), set()),
 }
@@ -141,11 +143,20 @@ def have_to_run(project):
     names = set()
     for stage in changed.keys() - {"check"} - {name for name in changed if ":" in name}:
         parts = [d for reason in changed[stage] if isinstance(reason, dict) for d in reason.get("changed deps", {})]
-        arm = re.fullmatch(r"ada@(\w+)-\d+", stage)
-        is_arm_alone = arm and parts == [f"data/arms/{arm[1]}.py"]
-        notebook = stage.partition("@")[0].removesuffix("_baseline")
-        names.add(f"ada@{arm[1]}" if is_arm_alone else notebook)
+        name, _, run_name = stage.partition("@")
+        arm = run_named(run_name).arm if name == "ada" else None
+        is_arm_alone = arm and parts == [f"data/arms/{arm}.py"]
+        names.add(f"ada@{arm}" if is_arm_alone else name.removesuffix("_baseline"))
     return names
+
+
+def file_of(project, where):
+    "A file, or the notebook of a module."
+    return project / where if "/" in where or where == "params.yaml" else notebook_of(project, where)
+
+
+def notebook_of(project, module):
+    return library(project)[f"ada_repro.{module}"]
 
 
 def codes(project):
@@ -156,7 +167,7 @@ def codes(project):
 def test_what_has_to_run_after_an_edit(what, project, put_back):
     where, edit, expected = CASES[what]
     before = codes(project)
-    edit(project / where)
+    edit(file_of(project, where))
     arms = any("@" in name for name in expected)
     code, output = run(project, *(("dvc", "repro", "check") if arms else ("ada_repro.pipeline.code",)))
     assert code == 0, output[-2000:]
@@ -177,8 +188,7 @@ def test_the_page_lists_these_cases():
 
 def test_an_edit_takes_effect_and_runs_what_follows(finished, tmp_path):
     folder = copy_of(finished, tmp_path / "ada_repro")
-    path = folder / "nbs" / "4_measure" / "04_agreement.ipynb"
-    EXPORTED(path)
+    EXPORTED(notebook_of(folder, "measure.agreement"))
     code, output = run(folder, "dvc", "repro")
     assert code == 0, output[-3000:]
     assert {"check", "iou", "figures"} == set(stages_run(output)) and "exported nbs/4_measure" in output
@@ -190,7 +200,7 @@ def test_an_edit_takes_effect_and_runs_what_follows(finished, tmp_path):
 
 
 def test_edits_on_both_sides_are_named(project, put_back):
-    EXPORTED(project / "nbs" / "1_data" / "12_phantom.ipynb")
+    EXPORTED(notebook_of(project, "data.phantom"))
     append("\nother = 2\n")(project / "ada_repro" / "data" / "phantom.py")
     code, output = run(project, "ada_repro.pipeline.code")
     assert code == 1 and len(output.strip().splitlines()) == 1, output
@@ -205,9 +215,9 @@ def test_a_module_edited_by_hand_is_named(project, put_back):
 
 
 def test_a_cell_that_is_no_python_is_one_line(project, put_back):
-    add_to("code", "#| export", "\ndef (:\n")(project / "nbs" / "1_data" / "12_phantom.ipynb")
+    add_to("code", "#| export", "\ndef (:\n")(notebook_of(project, "data.phantom"))
     code, output = run(project, "ada_repro.pipeline.code")
-    assert code == 1 and len(output.strip().splitlines()) == 1 and "12_phantom.ipynb" in output, output
+    assert code == 1 and len(output.strip().splitlines()) == 1 and "_phantom.ipynb" in output, output
 
 
 # Imports: what Python itself has loaded, in a process for each notebook

@@ -413,8 +413,8 @@ def starved(work, book, expected):
     """
     folder = copy_of_checkout(work / "starved")
     with small_disk(folder) as mounted:
-        for aim in ("prepare", "baseline@0", "robustness@random-0"):
-            if aim == "baseline@0":
+        for aim in ("prepare", "baseline@paper-0", "robustness@random-paper-0"):
+            if aim == "baseline@paper-0":
                 limited(folder, work, book)
             if mounted:
                 full(folder, book, aim)

@@ -55,7 +55,8 @@ import torch
 from ada_repro.train import runs
 from ada_repro.train.training import new_state
 torch.set_num_threads(1)
-def fit(): runs.fit(Path('data/runs/gradcam-0'), new_state(**{MODEL}), Path('data/slices'), keep_state=True, **{HOW})
+run, slices = Path('data/runs/gradcam-paper-0'), Path('data/slices')
+def fit(): runs.fit(run, new_state(**{MODEL}), slices, keep_state=True, **{HOW})
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -204,7 +205,7 @@ def test_weights_that_are_not_finite_are_no_state_to_go_on_from(project, slices,
     monkeypatch.setattr("ada_repro.train.runs.DATA", with_slices(project, slices) / "data")
     with pytest.raises(FloatingPointError, match="last batch of epoch 1"):
         fit(
-            project / "data" / "runs" / "gradcam-0",
+            project / "data" / "runs" / "gradcam-paper-0",
             new_state(**MODEL | {"lr": float("inf")}),
             slices,
             **HOW | {"batch_size": 16},
@@ -413,9 +414,9 @@ def test_two_make_repro_at_once(repository):
 
 
 def test_after_kill_of_dvc_alone_the_orphan_is_named(repository):
-    with held(repository / "data" / "locks" / "baseline-0.lock"):
+    with held(repository / "data" / "locks" / "baseline-paper-0.lock"):
         code, _, errors = python(repository, "-m", "ada_repro.pipeline.start")
-    assert code == 1 and one_line(errors) and f"baseline-0 is already running, as process {os.getpid()}" in errors
+    assert code == 1 and one_line(errors) and f"baseline-paper-0 is already running, as process {os.getpid()}" in errors
     code, _, errors = python(repository, "-m", "ada_repro.pipeline.start")
     assert code == 0 and (repository / "a").exists(), errors
 
