@@ -1178,6 +1178,19 @@ d = {
             "ada_repro.method.saliency.vanilla": ("2_method/saliency.html#vanilla", "ada_repro/method/saliency.py"),
         },
         "ada_repro.method.unet": {
+            "ada_repro.method.unet.JoinedChannels": ("2_method/unet.html#joinedchannels", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.JoinedChannels.backward": (
+                "2_method/unet.html#joinedchannels.backward",
+                "ada_repro/method/unet.py",
+            ),
+            "ada_repro.method.unet.JoinedChannels.forward": (
+                "2_method/unet.html#joinedchannels.forward",
+                "ada_repro/method/unet.py",
+            ),
+            "ada_repro.method.unet.JoinedChannels.setup_context": (
+                "2_method/unet.html#joinedchannels.setup_context",
+                "ada_repro/method/unet.py",
+            ),
             "ada_repro.method.unet.UNet": ("2_method/unet.html#unet", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.UNet.__init__": ("2_method/unet.html#unet.__init__", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.UNet.forward": ("2_method/unet.html#unet.forward", "ada_repro/method/unet.py"),
