@@ -880,6 +880,16 @@ d = {
         },
         "ada_repro.measure.occluded": {
             "ada_repro.measure.occluded.Copies": ("4_measure/occluded.html#copies", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.RowNorm": ("4_measure/occluded.html#rownorm", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.RowNorm.__call__": (
+                "4_measure/occluded.html#rownorm.__call__",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.RowNorm.__init__": (
+                "4_measure/occluded.html#rownorm.__init__",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.applied": ("4_measure/occluded.html#applied", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.copies_through": (
                 "4_measure/occluded.html#copies_through",
                 "ada_repro/measure/occluded.py",
@@ -888,6 +898,10 @@ d = {
             "ada_repro.measure.occluded.doubled": ("4_measure/occluded.html#doubled", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.grown": ("4_measure/occluded.html#grown", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.inside": ("4_measure/occluded.html#inside", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.overwriting": (
+                "4_measure/occluded.html#overwriting",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.pooled": ("4_measure/occluded.html#pooled", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.predict_occluded": (
                 "4_measure/occluded.html#predict_occluded",
