@@ -1455,6 +1455,8 @@ d = {
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
+            "ada_repro.train.runs.check_weights": ("3_train/runs.html#check_weights", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.ends_cycle": ("3_train/runs.html#ends_cycle", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_look": ("3_train/runs.html#first_look", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_record": ("3_train/runs.html#first_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.fit": ("3_train/runs.html#fit", "ada_repro/train/runs.py"),

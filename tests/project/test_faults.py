@@ -55,6 +55,7 @@ import torch
 from ada_repro.train import runs
 from ada_repro.train.training import new_state
 torch.set_num_threads(1)
+runs.SAVE_EVERY_S = 0  # a checkpoint after each epoch
 def fit(): runs.fit(Path('data/runs/gradcam-0'), new_state(**{MODEL}), Path('data/slices'), keep_state=True, **{HOW})
 def die(): os.kill(os.getpid(), signal.SIGKILL)
 """
