@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
@@ -166,7 +167,9 @@ class Waits(TorchDispatchMode):
     count = 0
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        self.count += operation.name().partition(".")[0] in self.NAMES
+        name = operation.name().partition(".")[0]
+        by_truth = "index" in name and any(torch.is_tensor(i) and i.dtype == torch.bool for i in tree_leaves(args[1:]))
+        self.count += by_truth or name in self.NAMES
         return operation(*args, **(kwargs or {}))
 
 
