@@ -1173,6 +1173,10 @@ d = {
                 "ada_repro/method/saliency.py",
             ),
             "ada_repro.method.saliency.occlusion": ("2_method/saliency.html#occlusion", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.positive_part": (
+                "2_method/saliency.html#positive_part",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.saliency_map": (
                 "2_method/saliency.html#saliency_map",
                 "ada_repro/method/saliency.py",
