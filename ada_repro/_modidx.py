@@ -880,6 +880,16 @@ d = {
         },
         "ada_repro.measure.occluded": {
             "ada_repro.measure.occluded.Copies": ("4_measure/occluded.html#copies", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.RowNorm": ("4_measure/occluded.html#rownorm", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.RowNorm.__call__": (
+                "4_measure/occluded.html#rownorm.__call__",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.RowNorm.__init__": (
+                "4_measure/occluded.html#rownorm.__init__",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.applied": ("4_measure/occluded.html#applied", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.copies_through": (
                 "4_measure/occluded.html#copies_through",
                 "ada_repro/measure/occluded.py",
@@ -888,6 +898,10 @@ d = {
             "ada_repro.measure.occluded.doubled": ("4_measure/occluded.html#doubled", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.grown": ("4_measure/occluded.html#grown", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.inside": ("4_measure/occluded.html#inside", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.overwriting": (
+                "4_measure/occluded.html#overwriting",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.pooled": ("4_measure/occluded.html#pooled", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.predict_occluded": (
                 "4_measure/occluded.html#predict_occluded",
@@ -1164,6 +1178,10 @@ d = {
                 "ada_repro/method/saliency.py",
             ),
             "ada_repro.method.saliency.occlusion": ("2_method/saliency.html#occlusion", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.positive_part": (
+                "2_method/saliency.html#positive_part",
+                "ada_repro/method/saliency.py",
+            ),
             "ada_repro.method.saliency.saliency_map": (
                 "2_method/saliency.html#saliency_map",
                 "ada_repro/method/saliency.py",
@@ -1183,6 +1201,19 @@ d = {
             "ada_repro.method.saliency.vanilla": ("2_method/saliency.html#vanilla", "ada_repro/method/saliency.py"),
         },
         "ada_repro.method.unet": {
+            "ada_repro.method.unet.JoinedChannels": ("2_method/unet.html#joinedchannels", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.JoinedChannels.backward": (
+                "2_method/unet.html#joinedchannels.backward",
+                "ada_repro/method/unet.py",
+            ),
+            "ada_repro.method.unet.JoinedChannels.forward": (
+                "2_method/unet.html#joinedchannels.forward",
+                "ada_repro/method/unet.py",
+            ),
+            "ada_repro.method.unet.JoinedChannels.setup_context": (
+                "2_method/unet.html#joinedchannels.setup_context",
+                "ada_repro/method/unet.py",
+            ),
             "ada_repro.method.unet.UNet": ("2_method/unet.html#unet", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.UNet.__init__": ("2_method/unet.html#unet.__init__", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.UNet.forward": ("2_method/unet.html#unet.forward", "ada_repro/method/unet.py"),
@@ -1433,6 +1464,8 @@ d = {
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
+            "ada_repro.train.runs.check_weights": ("3_train/runs.html#check_weights", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.ends_cycle": ("3_train/runs.html#ends_cycle", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_look": ("3_train/runs.html#first_look", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_record": ("3_train/runs.html#first_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.fit": ("3_train/runs.html#fit", "ada_repro/train/runs.py"),

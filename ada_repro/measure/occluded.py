@@ -9,8 +9,11 @@ __all__ = [
     "cut",
     "window",
     "grown",
+    "applied",
     "through",
     "pooled",
+    "RowNorm",
+    "overwriting",
     "doubled",
     "upsampled",
     "upward",
@@ -20,11 +23,12 @@ __all__ = [
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c02
 import math
+from functools import partial
 from math import ceil
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..method.mask import occlude, window_mask
@@ -56,8 +60,11 @@ def cut(
     side: int,  # Of the squares, in pixels
 ) -> Tensor:  # (n, C, side, side)
     "A square of each image."
+    channels, n = x.shape[1], x.shape[-1]
+    stretches = x.permute(0, 2, 3, 1).reshape(len(x), n, n * channels).unfold(2, side * channels, channels)
     copy, rows, cols = inside(at, side)
-    return x.permute(0, 2, 3, 1)[copy if len(x) > 1 else 0, rows, cols].permute(0, 3, 1, 2)
+    squares = stretches[copy[..., 0] if len(x) > 1 else 0, rows[..., 0], cols[..., 0]]
+    return squares.view(-1, side, side, channels).permute(0, 3, 1, 2)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c06
@@ -86,8 +93,18 @@ def grown(
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c08
+def applied(
+    layers: list,  # Functions of (n, C, H, W)
+    x: Tensor,  # (n, C, H, W)
+) -> Tensor:  # (n, C, H, W)
+    "One after another."
+    for layer in layers:
+        x = layer(x)
+    return x
+
+
 def through(
-    layers,  # Layers that together reach `reach` pixels
+    layers: list,  # Functions of (n, C, H, W) that together reach `reach` pixels
     seen: Copies,  # What they see
     reach: int,  # In pixels
 ) -> Copies:
@@ -95,10 +112,10 @@ def through(
     n = seen.whole.shape[-1]
     at, side = grown(seen, 2 * reach, n)
     changed, keep = grown(seen, reach, n)
-    part = layers(window(seen, at, side))
+    part = applied(layers, window(seen, at, side))
     if keep < side:
         part = cut(part, changed - at, keep)
-    return Copies(layers(seen.whole), part, changed)
+    return Copies(applied(layers, seen.whole), part, changed)
 
 
 def pooled(
@@ -109,6 +126,48 @@ def pooled(
     side = min(2 * (seen.part.shape[-1] // 2 + 1), n)
     at = (seen.at // 2 * 2).clamp(0, n - side)
     return Copies(F.max_pool2d(seen.whole, 2), F.max_pool2d(window(seen, at, side), 2), at // 2)
+
+
+# %% ../../nbs/4_measure/02_occluded.ipynb #c08b
+class RowNorm:
+    "Batch norm of a trained network, for whole rows at once; overwrites what it is given."
+
+    def __init__(
+        self,
+        norm: nn.BatchNorm2d,  # In eval mode
+    ):
+        none, one = torch.zeros_like(norm.bias), torch.ones_like(norm.bias)
+        shape = (1, -1, 1, 1)
+        self.norm = norm
+        self.scale = F.batch_norm(one.view(shape), none, norm.running_var, norm.weight, none, eps=norm.eps).flatten()
+        self.shift = norm(none.view(shape)).flatten()
+
+    def __call__(
+        self,
+        x: Tensor,  # (n, C, H, W)
+    ) -> Tensor:  # (n, C, H, W)
+        "The same values as `norm(x)`."
+        if x.dtype != self.scale.dtype or not x.is_contiguous(memory_format=torch.channels_last):
+            return self.norm(x)
+        n, channels, H, W = x.shape
+        rows = x.permute(0, 2, 3, 1).view(n * H, W * channels)
+        torch.addcmul(self.shift.repeat(W), rows, self.scale.repeat(W), out=rows)
+        return x
+
+
+def overwriting(
+    block,  # Layers of a trained network, in eval mode
+) -> list:  # Functions of (n, C, H, W); the first, if it is no convolution, overwrites what it is given
+    "The layers, each in the memory of the one before where it can."
+    layers = []
+    for layer in block:
+        if isinstance(layer, nn.BatchNorm2d):
+            layers.append(RowNorm(layer))
+        elif isinstance(layer, nn.ReLU):
+            layers.append(F.relu_)
+        elif not isinstance(layer, nn.Dropout2d):
+            layers.append(layer)
+    return layers
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c10
@@ -141,10 +200,10 @@ def upward(
 ) -> Copies:
     "What comes out of a block that sees two things side by side."
     conv, channels = block[0], below.whole.shape[1]
-    below = through(lambda x: F.conv2d(x, conv.weight[:, :channels], conv.bias, padding=1), below, 1)
-    across = through(lambda x: F.conv2d(x, conv.weight[:, channels:], padding=1), across, 1)
+    below = through([partial(F.conv2d, weight=conv.weight[:, :channels], bias=conv.bias, padding=1)], below, 1)
+    across = through([partial(F.conv2d, weight=conv.weight[:, channels:], padding=1)], across, 1)
     both = below.part + window(across, below.at, below.part.shape[-1])
-    return through(block[1:], Copies(below.whole + across.whole, both, below.at), 1)
+    return through(overwriting(block[1:]), Copies(below.whole + across.whole, both, below.at), 1)
 
 
 def copies_through(
@@ -154,12 +213,12 @@ def copies_through(
     "The U-Net, level by level."
     levels = []
     for block in model.down:
-        levels.append(through(block, seen, 2))
+        levels.append(through(overwriting(block), seen, 2))
         seen = pooled(levels[-1])
-    seen = through(model.bottleneck, seen, 2)
+    seen = through(overwriting(model.bottleneck), seen, 2)
     for block, level in zip(model.up, reversed(levels), strict=True):
         seen = upward(block, upsampled(seen), level)
-    return through(model.head, seen, 1)
+    return through([model.head], seen, 1)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c11

@@ -14,6 +14,7 @@ __all__ = [
     "input_x_gradient",
     "guided_backprop",
     "gradcam",
+    "positive_part",
     "guided_gradcam",
     "deconvnet",
     "integrated_gradients",
@@ -110,11 +111,31 @@ def gradcam(score, x, layer):
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c18n
+def positive_part(back, sent):
+    "In place of the gradient that a ReLU sends back."
+    return tuple(gradient.relu() for gradient in back)
+
+
 @saliency_method
 @hooks_relus
 def guided_gradcam(score, x, layer):
     "GradCam times guided backprop."
-    return attr.GuidedGradCam(score, layer).attribute(x, interpolate_mode="bilinear")
+    features, rectified = [], []
+    handles = [layer.register_forward_hook(lambda module, inputs, y: features.append(y))]
+    for module in score.modules():
+        if isinstance(module, nn.ReLU):
+            handles.append(module.register_forward_hook(lambda module, inputs, y: rectified.append(y.grad_fn)))
+    try:
+        total = score(x).sum()
+    finally:
+        for handle in handles:
+            handle.remove()
+    gradient = torch.autograd.grad(total, features[-1], retain_graph=True)[0]
+    cam = (gradient.mean((2, 3), keepdim=True) * features[-1]).sum(1, keepdim=True).relu()
+    for node in rectified:
+        node.register_hook(positive_part)
+    guided = torch.autograd.grad(total, x)[0]
+    return guided * attr.LayerAttribution.interpolate(cam, x.shape[-2:], "bilinear")
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c18b

@@ -44,6 +44,7 @@ def leave_foreign_modules():
 
 # %% ../../nbs/6_pipeline/03_kernel.ipynb #c07
 PLAIN = {"PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8", "MPLBACKEND": "module://matplotlib_inline.backend_inline"}
+PLAIN |= dict.fromkeys(("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"), str(256 * 2**20))  # bytes
 
 
 def kernel_command() -> list[str]:

@@ -50,6 +50,7 @@ def spread_matrix(
     "Gaussian bumps on a lattice that reaches three sigma beyond the image."
     nodes = torch.arange(-3, ceil(size / sigma_px) + 4) * sigma_px
     bumps = torch.exp(-((torch.arange(size)[:, None] - nodes) ** 2) / (2 * sigma_px**2))
+    bumps[bumps < 1e-20] = 0  # far from its node, where arithmetic on ever smaller numbers is slow
     return bumps / bumps.norm(dim=1, keepdim=True)
 
 

@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = [
+    "SAVE_EVERY_S",
     "RECORDED",
     "one_text",
     "state_bytes",
     "save_state",
     "load_state",
+    "check_weights",
     "save_checkpoint",
     "load_checkpoint",
     "median_slice",
@@ -18,6 +20,7 @@ __all__ = [
     "run_record",
     "run_key",
     "first_record",
+    "ends_cycle",
     "run_through",
     "fit",
     "network",
@@ -97,15 +100,26 @@ def load_state(
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c08n
+SAVE_EVERY_S = 30
+
+
+def check_weights(
+    model: nn.Module,  # After an epoch
+    epoch: int,  # Its number
+):
+    "Raise `FloatingPointError` for weights that are not finite."
+    finite = torch.stack([value.isfinite().all() for value in model.state_dict().values()])
+    if not finite.all():
+        raise FloatingPointError(
+            f"The weights are not finite after the last batch of epoch {epoch}. Lower the learning rate"
+        )
+
+
 def save_checkpoint(
     state: State,  # After an epoch
     folder: Path,  # Checkpoints of this run
 ):
-    "Keep this epoch and the one before it."
-    if not all(v.isfinite().all() for v in state.model.state_dict().values()):
-        raise FloatingPointError(
-            f"The weights are not finite after the last batch of epoch {state.epoch}. Lower the learning rate"
-        )
+    "Keep this state and the one saved before it."
     content = state_bytes(state)
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / f"{state.epoch:06d}-{hashlib.sha256(content).hexdigest()}.pt") as tmp:
@@ -234,6 +248,17 @@ def first_record(
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c14n
+def ends_cycle(
+    epoch: int,  # Epochs done
+    standard_epochs: int,  # Of `train`
+    ada_epochs: int,  # Of `train`
+    **_,  # What else `train` takes
+) -> bool:
+    "Whether ordinary training or a cycle ends with this epoch."
+    beyond = epoch - standard_epochs
+    return beyond >= 0 and (ada_epochs == 0 or beyond % ada_epochs == 0)
+
+
 def run_through(
     state: State,  # Where to begin
     checkpoints: Path,  # Folder of this run's checkpoints
@@ -242,13 +267,17 @@ def run_through(
     name: str,  # Shown beside the progress bar
     how: dict,  # What `train` is told
 ):
-    "Train to the end, from the last checkpoint if there is one; a checkpoint after each epoch, and a progress bar."
+    "Train to the end, from the last checkpoint if there is one, keeping checkpoints, with a progress bar."
     begin = state.epoch
     total = how["standard_epochs"] + how["cycles"] * how["ada_epochs"] - begin
     load_checkpoint(state, checkpoints)
+    saved = time.monotonic()
     with tqdm(total=total, initial=state.epoch - begin, desc=name, unit="epoch") as bar:
         for epoch in train(state, data, validation, **how):
-            save_checkpoint(state, checkpoints)
+            check_weights(state.model, state.epoch)
+            if ends_cycle(state.epoch, **how) or time.monotonic() - saved >= SAVE_EVERY_S:
+                save_checkpoint(state, checkpoints)
+                saved = time.monotonic()
             bar.set_postfix(DSC=f"{epoch['DSC']:.1f}")
             bar.update()
 

@@ -144,7 +144,7 @@ def are_augmented(
 
 # %% ../../nbs/3_train/02_training.ipynb #c13n
 def batch_of(
-    items: Tensor,  # Which of the 2N images, int64
+    items: Tensor,  # Which of the 2N images, int64, on the CPU
     data: Slices,  # The N training slices
     mask: Tensor,  # (N, H, W), bool, True = kept; None if there are no copies
     generator,  # torch.Generator for raters and augmentation
@@ -153,18 +153,22 @@ def batch_of(
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
 ) -> tuple[Tensor, Tensor]:  # Images (B, 1, H, W) and targets (B, 1, H, W)
     "Originals, augmented, and occluded copies, as they are."
+    device = data.images.device
     n, raters = data.targets.shape[:2]
     copy, i = items >= n, items % n
-    rater = torch.randint(raters, i.shape, generator=generator).to(i.device)
+    rater = torch.randint(raters, i.shape, generator=generator)
+    i, rater = i.to(device), rater.to(device)
     x, target = data.images[i], data.targets[i, rater][:, None]
     if copy.any():
-        x = torch.where(copy[:, None, None, None], fill_holes(x, mask[i], fill, generator), x)
-    moving = ~copy if mask is None else are_augmented(copy, augment_copies)
-    if moving.any():
-        draws = draw(int(moving.sum()), x.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
+        x = torch.where(copy.to(device)[:, None, None, None], fill_holes(x, mask[i], fill, generator), x)
+    chosen = ~copy if mask is None else are_augmented(copy, augment_copies)
+    moving = chosen.nonzero()[:, 0]
+    if len(moving):
+        draws = draw(len(moving), x.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
+        moving = moving.to(device)
         moved_x, moved_target = augment(x[moving], target[moving], draws)
-        x = x.index_put((moving,), moved_x)
-        target = target.index_put((moving,), moved_target)
+        x = x.index_copy(0, moving, moved_x)
+        target = target.index_copy(0, moving, moved_target)
     return x, target
 
 
@@ -210,7 +214,7 @@ def train_epoch(
     epoch = state.epoch + 1
     torch.manual_seed(name_seed(seed, "dropout", epoch))
     n = len(data.images) if mask is None else 2 * len(data.images)
-    order = torch.randperm(n, generator=named_generator(seed, "order", epoch)).to(data.images.device)
+    order = torch.randperm(n, generator=named_generator(seed, "order", epoch))
     losses = []
     for number, items in enumerate(order.split(batch_size)):
         generator = named_generator(seed, "batch", epoch, number)

@@ -55,6 +55,7 @@ import torch
 from ada_repro.train import runs
 from ada_repro.train.training import new_state
 torch.set_num_threads(1)
+runs.SAVE_EVERY_S = 0  # a checkpoint after each epoch
 run, slices = Path('data/runs/gradcam-paper-0'), Path('data/slices')
 def fit(): runs.fit(run, new_state(**{MODEL}), slices, keep_state=True, **{HOW})
 def die(): os.kill(os.getpid(), signal.SIGKILL)

@@ -189,3 +189,29 @@ def test_a_key_is_of_what_determines_a_run(monkeypatch):
 def test_a_record_names_what_is_imported():
     versions = run_record({}, "-", time.time())["versions"]
     assert versions["torch"] == torch.__version__ and versions["numpy"] == module_version("numpy") == np.__version__
+
+
+def saved_epochs(monkeypatch, tmp_path, epoch_s, **how):
+    "After which epochs a run keeps a checkpoint, each epoch taking so many seconds."
+    saved, now = [], [0.0]
+
+    def epochs(state, *_, **__):
+        for _ in range(how["standard_epochs"] + how["cycles"] * how["ada_epochs"]):
+            state.epoch += 1
+            now[0] += epoch_s
+            yield {"DSC": 0.0}
+
+    monkeypatch.setattr(runs, "train", epochs)
+    monkeypatch.setattr(runs, "save_checkpoint", lambda state, folder: saved.append(state.epoch))
+    monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])
+    state = new_state(2, 0.1, 0.4, 0)
+    runs.run_through(state, tmp_path, None, None, "run", how)
+    return saved
+
+
+def test_checkpoints_at_the_end_of_each_cycle_and_every_half_minute(monkeypatch, tmp_path):
+    how = {"standard_epochs": 4, "cycles": 2, "ada_epochs": 3}
+    assert saved_epochs(monkeypatch, tmp_path, 0.1, **how) == [4, 7, 10]
+    assert saved_epochs(monkeypatch, tmp_path, 12, **how) == [3, 4, 7, 10]
+    assert saved_epochs(monkeypatch, tmp_path, 31, **how) == list(range(1, 11))
+    assert saved_epochs(monkeypatch, tmp_path, 0.1, standard_epochs=2, cycles=0, ada_epochs=0) == [2]

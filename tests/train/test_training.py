@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
@@ -21,6 +23,7 @@ from ada_repro.train.training import (
     new_state,
     predict,
     slice_dice,
+    step,
     train,
     train_epoch,
     validate,
@@ -155,6 +158,59 @@ def test_fills_change_the_hole_and_nothing_else(data, fill):
     else:
         for image, one, at in zip(x[n:], originals, hole, strict=True):
             assert (image[at] == {"mean": 0.0, "minimum": one.min()}[fill]).all()
+
+
+class Waits(TorchDispatchMode):
+    "Counts what would make the CPU wait for a GPU: a number, a truth or a count taken from a tensor."
+
+    NAMES = ("aten::_local_scalar_dense", "aten::nonzero", "aten::masked_select", "aten::equal", "aten::is_nonzero")
+    count = 0
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        name = operation.name().partition(".")[0]
+        by_truth = "index" in name and any(torch.is_tensor(i) and i.dtype == torch.bool for i in tree_leaves(args[1:]))
+        self.count += by_truth or name in self.NAMES
+        return operation(*args, **(kwargs or {}))
+
+
+def test_what_counts_waits_counts_them():
+    x = torch.ones(3)
+    with Waits() as waits:
+        x.sum().item(), bool((x > 0).all()), x[x > 0], x + x
+    assert waits.count == 3
+
+
+@pytest.mark.parametrize("augment_copies", ["originals", "both", "off"])
+@pytest.mark.parametrize("fill", FILLS)
+def test_a_batch_is_made_without_waiting(data, fill, augment_copies):
+    "On the device `meta`, which has shapes and no numbers, whatever asks for a number raises."
+    slices, mask = data[0].to("meta"), torch.ones(16, 40, 40, dtype=torch.bool, device="meta")
+    for items in (torch.arange(32), torch.arange(16), torch.arange(16, 32)):
+        generator = torch.Generator().manual_seed(0)
+        x, target = batch_of(items, slices, mask, generator, {}, augment_copies, fill)
+        assert x.device.type == target.device.type == "meta" and x.shape == target.shape == (len(items), 1, 40, 40)
+
+
+def test_a_step_does_not_wait(data):
+    x, target = data[0].images[:4], data[0].targets[:4, :1]
+    state = new_state(**MODEL)
+    state.model.train()
+    step(state, x, target)  # Adam makes its moments
+    with Waits() as waits:
+        step(state, x, target)
+    assert waits.count == 0
+
+
+def test_an_epoch_waits_as_often_whatever_the_number_of_steps(data, monkeypatch):
+    monkeypatch.setattr("ada_repro.train.training.batch_of", lambda *_: (data[0].images[:4], data[0].targets[:4, :1]))
+    counts = []
+    for batch_size in (2, 4, 16):
+        state = new_state(**MODEL)
+        train_epoch(state, data[0], None, 0, batch_size, {}, "originals")
+        with Waits() as waits:
+            train_epoch(state, data[0], None, 0, batch_size, {}, "originals")
+        counts.append(waits.count)
+    assert counts == [2, 2, 2]  # is every loss finite, and their mean: of the losses on the CPU, fetched once
 
 
 def test_halves_of_the_validation_make_up_its_mean():
