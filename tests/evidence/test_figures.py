@@ -30,7 +30,7 @@ from ada_repro.evidence.figures import (
     save_figure,
     stress_name,
 )
-from ada_repro.evidence.tables import write_table
+from ada_repro.evidence.pages import write_table
 from ada_repro.measure.sensitivity import CHOICES
 from ada_repro.measure.stress import STRESS
 from ada_repro.method.arms import NAMES, REFERENCES, arm_name, is_control
@@ -348,7 +348,10 @@ def test_both_notebooks_on_made_up_runs(tree):
     made = {p.name for p in (root / "figures" / "phantom-test").iterdir()}
     assert made == {f"table{n}.{e}" for n in (3, 4, 5) for e in ("csv", "md")} | {
         f"figure{n}.{e}" for n in range(1, 5) for e in ("svg", "png")
-    }
+    } | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md"}
+    assert len(pd.read_csv(root / "figures" / "phantom-test" / "seeds.csv")) == 8 * 2 * 2
+    page = (root / "figures" / "phantom-test" / "reproduced.md").read_text()
+    assert page.startswith("Nothing is published for this profile")
     page = (root / "figures" / "phantom-test" / "table4.md").read_text()
     assert "simulated" in page and "Seeds: 2 (0, 1)" in page and "2 subjects, 4 slices" in page and "made up" in page
     table = pd.read_csv(root / "figures" / "phantom-test" / "table4.csv")
