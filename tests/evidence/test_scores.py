@@ -45,6 +45,7 @@ def made_up_scores(arms=ARMS, seeds=(0,), subjects=3, slices=2, rng=None):
             rows.append(
                 {
                     "arm": arm,
+                    "fold": "paper",
                     "seed": seed,
                     "weights": weights,
                     "site": "s",
@@ -122,18 +123,20 @@ def test_order_of_arms():
 
 
 def test_reading_names_what_is_missing_or_wrong(tmp_path):
-    with pytest.raises(DataError, match="gradcam-0.*missing"):
-        read_arms(tmp_path, "scores.csv", ["gradcam"], [0])
+    with pytest.raises(DataError, match="gradcam-paper-0.*missing"):
+        read_arms(tmp_path, "scores.csv", ["gradcam"], ["paper"], [0])
     with pytest.raises(DataError, match="no run has"):
-        read_arms(tmp_path, "windows.csv", ["gradcam"], [0], optional=True)
+        read_arms(tmp_path, "windows.csv", ["gradcam"], ["paper"], [0], optional=True)
     with pytest.raises(DataError, match="no run has example"):
-        read_examples(tmp_path, ["gradcam"], 0)
-    with pytest.raises(DataError, match="iou-1.*missing"):
-        read_seeds(tmp_path, "iou", "iou.csv", [1])
-    (tmp_path / "gradcam-0").mkdir()
-    pd.DataFrame({"arm": ["vanilla"], "seed": [0]}).to_csv(tmp_path / "gradcam-0" / "scores.csv", index=False)
+        read_examples(tmp_path, ["gradcam"], "paper", 0)
+    with pytest.raises(DataError, match="iou-paper-1.*missing"):
+        read_seeds(tmp_path, "iou", "iou.csv", ["paper"], [1])
+    (tmp_path / "gradcam-paper-0").mkdir()
+    pd.DataFrame({"arm": ["vanilla"], "fold": ["paper"], "seed": [0]}).to_csv(
+        tmp_path / "gradcam-paper-0" / "scores.csv", index=False
+    )
     with pytest.raises(DataError, match="another arm"):
-        read_arms(tmp_path, "scores.csv", ["gradcam"], [0])
+        read_arms(tmp_path, "scores.csv", ["gradcam"], ["paper"], [0])
 
 
 def test_provenance_says_what_the_data_are(tmp_path):
@@ -160,13 +163,13 @@ def test_a_study_says_what_all_runs_share_once_and_what_one_has_for_itself(tmp_p
     facts = ("dataset", "simulated", "spacing_mm", "crop_px", "slices", "manifest_sha256")
     (tmp_path / "report.json").write_text(json.dumps(dict.fromkeys([*facts, "more"], 1)))
     for seed, threads in ((0, 2), (1, 4)):
-        (tmp_path / f"none-{seed}").mkdir()
-        (tmp_path / f"none-{seed}" / "run.json").write_text(json.dumps(RUN | HERE | {"threads": threads}))
-    study = study_record(tmp_path, tmp_path, ["none"], [0, 1])
+        (tmp_path / f"none-paper-{seed}").mkdir()
+        (tmp_path / f"none-paper-{seed}" / "run.json").write_text(json.dumps(RUN | HERE | {"threads": threads}))
+    study = study_record(tmp_path, tmp_path, ["none"], ["paper"], [0, 1])
     assert study["data"] == dict.fromkeys(facts, 1) and study["seconds"] == 6 and study["peak_memory_mb"] == 5
     assert {key: study[key] for key in HERE} == HERE
-    assert "threads" not in study["runs"]["none-0"] and study["runs"]["none-1"]["threads"] == 4
-    assert study["runs"]["none-0"]["params"] == {"size": 20}
+    assert "threads" not in study["runs"]["none-paper-0"] and study["runs"]["none-paper-1"]["threads"] == 4
+    assert study["runs"]["none-paper-0"]["params"] == {"size": 20}
     line = provenance(made_up_scores(["none"], (0, 1)), tmp_path, "phantom", "laptop")[2]
     assert line == "Machine: cpu AVX2, 2 threads / cpu AVX2, 4 threads; python 3, torch 2."
 
@@ -186,8 +189,10 @@ def test_a_person_who_came_twice_is_counted_once(tmp_path):
 
 def test_reading_seeds(tmp_path):
     for s in (0, 2):
-        (tmp_path / f"look-{s}").mkdir()
-        pd.DataFrame({"seed": [s, s], "value": [s, s + 1]}).to_csv(tmp_path / f"look-{s}" / "look.csv", index=False)
-    assert read_seeds(tmp_path, "look", "look.csv", [2, 0]).value.tolist() == [2, 3, 0, 1]
-    with pytest.raises(DataError, match="look-1.*is missing. Run the stage look"):
-        read_seeds(tmp_path, "look", "look.csv", [0, 1])
+        (tmp_path / f"look-paper-{s}").mkdir()
+        pd.DataFrame({"seed": [s, s], "value": [s, s + 1]}).to_csv(
+            tmp_path / f"look-paper-{s}" / "look.csv", index=False
+        )
+    assert read_seeds(tmp_path, "look", "look.csv", ["paper"], [2, 0]).value.tolist() == [2, 3, 0, 1]
+    with pytest.raises(DataError, match="look-paper-1.*is missing. Run the stage look"):
+        read_seeds(tmp_path, "look", "look.csv", ["paper"], [0, 1])

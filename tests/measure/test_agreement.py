@@ -40,12 +40,12 @@ def test_chance_of_the_paper():
 
 def test_iou_matrix_takes_the_first_cycle_and_real_windows():
     rows = [
-        (arm, 0, cycle, i, r, c)
+        (arm, "paper", 0, cycle, i, r, c)
         for arm, r, c in (("gradcam", 2, 2), ("random", 4, 2), ("none", -4, -4))
         for cycle in (1, 2)
         for i in range(3)
     ]
-    windows = pd.DataFrame(rows, columns=["arm", "seed", "cycle", "slice_index", "row", "col"])
+    windows = pd.DataFrame(rows, columns=["arm", "fold", "seed", "cycle", "slice_index", "row", "col"])
     windows.loc[windows.cycle == 2, "row"] = 2
     iou = iou_matrix(windows.sample(frac=1, random_state=0), 4).set_index(["arm_a", "arm_b"])
     assert iou.iou[("gradcam", "random")] == iou.iou[("random", "gradcam")] == pytest.approx(8 / 24)
@@ -54,13 +54,13 @@ def test_iou_matrix_takes_the_first_cycle_and_real_windows():
 
 def test_examples_must_show_one_slice(tmp_path):
     for arm, x in (("gradcam", 0), ("vanilla", 1)):
-        (tmp_path / f"{arm}-0").mkdir()
+        (tmp_path / f"{arm}-paper-0").mkdir()
         np.savez(
-            tmp_path / f"{arm}-0" / "example.npz",
+            tmp_path / f"{arm}-paper-0" / "example.npz",
             image=np.full((4, 4), x),
             target=np.eye(4) > 0,
             map=np.eye(4),
             mask=np.eye(4) > 0,
         )
-    with pytest.raises(DataError, match="gradcam-0.*another slice"):
-        read_examples(tmp_path, ["gradcam", "vanilla"], 0)
+    with pytest.raises(DataError, match="gradcam-paper-0.*another slice"):
+        read_examples(tmp_path, ["gradcam", "vanilla"], "paper", 0)
