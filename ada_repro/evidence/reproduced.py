@@ -31,6 +31,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import FIGURES
+from ..data.tables import read_table
 from ..method.arms import arm_name, arm_order
 from .intervals import prediction_interval
 from .scores import per_slice
@@ -188,7 +189,7 @@ def write_reproduced(
 ):
     "reproduced.csv and reproduced.md, which begins with the sentence."
     study = published_folder(dataset, profile, published)
-    table = reproduced(mine, pd.read_csv(study / "seeds.csv") if study else None)
+    table = reproduced(mine, read_table(study / "seeds.csv") if study else None)
     table.round(4).to_csv(folder / "reproduced.csv", index=False, lineterminator="\n")
     heads = ["Arm", "Table", "Published", "Range of one more", "Here", "Verdict"]
     lines = [reproduced_line(table), "", f"| {' | '.join(heads)} |", "| --- | ---: | ---: | ---: | ---: | --- |"]

@@ -34,6 +34,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import DataError, Run
+from ..data.tables import read_table
 from ..method.arms import arm_order
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c05
@@ -66,7 +67,7 @@ def read_arms(
             continue
         if not path.exists():
             raise DataError(path, "is missing", f"Run the stage that makes it for {run.name}")
-        table = pd.read_csv(path)
+        table = read_table(path)
         if set(zip(table.arm, table.fold, table.seed, strict=True)) != {(run.arm, run.fold, run.seed)}:
             raise DataError(path, "is of another arm, fold or seed than its folder says", "Make it again")
         tables.append(table)
@@ -88,7 +89,7 @@ def read_seeds(
     for path in paths:
         if not path.exists():
             raise DataError(path, "is missing", f"Run the stage {name}")
-    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c07

@@ -246,7 +246,7 @@ def test_an_arm_keeps_its_colour():
     assert (
         set(SALIENCY) | set(REFERENCES) >= set(NAMES)
         and arm_name("my_method") == "My method"
-        and arm_name("gradcam.layer_up") == "GradCam, layer up"
+        and arm_name("gradcam.layer_up") == "GradCam, layer of the decoder"
     )
 
 
