@@ -306,6 +306,15 @@ d = {
             "ada_repro.data.volume.read_volume": ("1_data/volume.html#read_volume", "ada_repro/data/volume.py"),
         },
         "ada_repro.evidence.claims": {
+            "ada_repro.evidence.claims.Share": ("5_evidence/claims.html#share", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.Share.ends": (
+                "5_evidence/claims.html#share.ends",
+                "ada_repro/evidence/claims.py",
+            ),
+            "ada_repro.evidence.claims.Share.value": (
+                "5_evidence/claims.html#share.value",
+                "ada_repro/evidence/claims.py",
+            ),
             "ada_repro.evidence.claims.ada_improves_robustness": (
                 "5_evidence/claims.html#ada_improves_robustness",
                 "ada_repro/evidence/claims.py",
@@ -316,16 +325,20 @@ d = {
             ),
             "ada_repro.evidence.claims.ahead": ("5_evidence/claims.html#ahead", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.all_of": ("5_evidence/claims.html#all_of", "ada_repro/evidence/claims.py"),
-            "ada_repro.evidence.claims.claim": ("5_evidence/claims.html#claim", "ada_repro/evidence/claims.py"),
-            "ada_repro.evidence.claims.effect": ("5_evidence/claims.html#effect", "ada_repro/evidence/claims.py"),
-            "ada_repro.evidence.claims.evidence_of": (
-                "5_evidence/claims.html#evidence_of",
+            "ada_repro.evidence.claims.any_of": ("5_evidence/claims.html#any_of", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.choosing_is_worth_more": (
+                "5_evidence/claims.html#choosing_is_worth_more",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.claim": ("5_evidence/claims.html#claim", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.compared": ("5_evidence/claims.html#compared", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.effect": ("5_evidence/claims.html#effect", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.exactly": ("5_evidence/claims.html#exactly", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.functional_relus_undo_guidance": (
                 "5_evidence/claims.html#functional_relus_undo_guidance",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.gains_of": ("5_evidence/claims.html#gains_of", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.gradcam_converges_fastest": (
                 "5_evidence/claims.html#gradcam_converges_fastest",
                 "ada_repro/evidence/claims.py",
@@ -346,15 +359,21 @@ d = {
                 "5_evidence/claims.html#guided_maps_ignore_the_weights",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.holes_give_the_answer_away": (
+                "5_evidence/claims.html#holes_give_the_answer_away",
+                "ada_repro/evidence/claims.py",
+            ),
             "ada_repro.evidence.claims.iou_is_near_chance": (
                 "5_evidence/claims.html#iou_is_near_chance",
                 "ada_repro/evidence/claims.py",
             ),
-            "ada_repro.evidence.claims.judge": ("5_evidence/claims.html#judge", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.lift_of": ("5_evidence/claims.html#lift_of", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.lift_over": ("5_evidence/claims.html#lift_over", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.lost_under_cells": (
                 "5_evidence/claims.html#lost_under_cells",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.mean_of": ("5_evidence/claims.html#mean_of", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.methods_end_alike": (
                 "5_evidence/claims.html#methods_end_alike",
                 "ada_repro/evidence/claims.py",
@@ -369,11 +388,11 @@ d = {
                 "5_evidence/claims.html#random_windows_do_as_well",
                 "ada_repro/evidence/claims.py",
             ),
-            "ada_repro.evidence.claims.share_of": ("5_evidence/claims.html#share_of", "ada_repro/evidence/claims.py"),
-            "ada_repro.evidence.claims.shown_ends": (
-                "5_evidence/claims.html#shown_ends",
+            "ada_repro.evidence.claims.rescans_come_out_more_alike": (
+                "5_evidence/claims.html#rescans_come_out_more_alike",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.shown": ("5_evidence/claims.html#shown", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.signed_maps_go_to_the_corner": (
                 "5_evidence/claims.html#signed_maps_go_to_the_corner",
                 "ada_repro/evidence/claims.py",
@@ -386,7 +405,14 @@ d = {
                 "5_evidence/claims.html#table4_is_arithmetic",
                 "ada_repro/evidence/claims.py",
             ),
+            "ada_repro.evidence.claims.told": ("5_evidence/claims.html#told", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.value_of": ("5_evidence/claims.html#value_of", "ada_repro/evidence/claims.py"),
+        },
+        "ada_repro.evidence.counting": {
+            "ada_repro.evidence.counting.counting_null": (
+                "5_evidence/counting.html#counting_null",
+                "ada_repro/evidence/counting.py",
+            )
         },
         "ada_repro.evidence.figures": {
             "ada_repro.evidence.figures.arm_colors": (
@@ -539,29 +565,21 @@ d = {
                 "5_evidence/intervals.html#components",
                 "ada_repro/evidence/intervals.py",
             ),
+            "ada_repro.evidence.intervals.Estimate": (
+                "5_evidence/intervals.html#estimate",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.Estimate.ends": (
+                "5_evidence/intervals.html#estimate.ends",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.Flat": ("5_evidence/intervals.html#flat", "ada_repro/evidence/intervals.py"),
             "ada_repro.evidence.intervals.Source": (
                 "5_evidence/intervals.html#source",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.against": (
-                "5_evidence/intervals.html#against",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.bootstrap_interval": (
-                "5_evidence/intervals.html#bootstrap_interval",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.bootstrap_means": (
-                "5_evidence/intervals.html#bootstrap_means",
-                "ada_repro/evidence/intervals.py",
-            ),
             "ada_repro.evidence.intervals.components": (
                 "5_evidence/intervals.html#components",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.counting_null": (
-                "5_evidence/intervals.html#counting_null",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.crossed_interval": (
@@ -576,8 +594,8 @@ d = {
                 "5_evidence/intervals.html#difference",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.expected_half_width": (
-                "5_evidence/intervals.html#expected_half_width",
+            "ada_repro.evidence.intervals.estimate": (
+                "5_evidence/intervals.html#estimate",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.gap": ("5_evidence/intervals.html#gap", "ada_repro/evidence/intervals.py"),
@@ -585,37 +603,12 @@ d = {
                 "5_evidence/intervals.html#half_width",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.holm": ("5_evidence/intervals.html#holm", "ada_repro/evidence/intervals.py"),
-            "ada_repro.evidence.intervals.holm_levels": (
-                "5_evidence/intervals.html#holm_levels",
-                "ada_repro/evidence/intervals.py",
-            ),
             "ada_repro.evidence.intervals.interval": (
                 "5_evidence/intervals.html#interval",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.is_ahead": (
-                "5_evidence/intervals.html#is_ahead",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.is_alike": (
-                "5_evidence/intervals.html#is_alike",
-                "ada_repro/evidence/intervals.py",
-            ),
             "ada_repro.evidence.intervals.lay_flat": (
                 "5_evidence/intervals.html#lay_flat",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.needed": (
-                "5_evidence/intervals.html#needed",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.p_alike": (
-                "5_evidence/intervals.html#p_alike",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.p_value": (
-                "5_evidence/intervals.html#p_value",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.parts_of": (
@@ -626,12 +619,8 @@ d = {
                 "5_evidence/intervals.html#prediction_interval",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.seed_interval": (
-                "5_evidence/intervals.html#seed_interval",
-                "ada_repro/evidence/intervals.py",
-            ),
-            "ada_repro.evidence.intervals.sign_test": (
-                "5_evidence/intervals.html#sign_test",
+            "ada_repro.evidence.intervals.seed_mean": (
+                "5_evidence/intervals.html#seed_mean",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.source_of": (
@@ -655,9 +644,94 @@ d = {
                 "5_evidence/intervals.html#weighted_mean",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.what_it_takes": (
-                "5_evidence/intervals.html#what_it_takes",
-                "ada_repro/evidence/intervals.py",
+        },
+        "ada_repro.evidence.judging": {
+            "ada_repro.evidence.judging.evidence_of": (
+                "5_evidence/judging.html#evidence_of",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.judge": ("5_evidence/judging.html#judge", "ada_repro/evidence/judging.py"),
+            "ada_repro.evidence.judging.judge_all": (
+                "5_evidence/judging.html#judge_all",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.stand_in": (
+                "5_evidence/judging.html#stand_in",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.yardsticks": (
+                "5_evidence/judging.html#yardsticks",
+                "ada_repro/evidence/judging.py",
+            ),
+        },
+        "ada_repro.evidence.pages": {
+            "ada_repro.evidence.pages.claim_cells": (
+                "5_evidence/pages.html#claim_cells",
+                "ada_repro/evidence/pages.py",
+            ),
+            "ada_repro.evidence.pages.heading": ("5_evidence/pages.html#heading", "ada_repro/evidence/pages.py"),
+            "ada_repro.evidence.pages.markdown_page": (
+                "5_evidence/pages.html#markdown_page",
+                "ada_repro/evidence/pages.py",
+            ),
+            "ada_repro.evidence.pages.shown_cell": ("5_evidence/pages.html#shown_cell", "ada_repro/evidence/pages.py"),
+            "ada_repro.evidence.pages.shown_number": (
+                "5_evidence/pages.html#shown_number",
+                "ada_repro/evidence/pages.py",
+            ),
+            "ada_repro.evidence.pages.write_claims": (
+                "5_evidence/pages.html#write_claims",
+                "ada_repro/evidence/pages.py",
+            ),
+            "ada_repro.evidence.pages.write_table": (
+                "5_evidence/pages.html#write_table",
+                "ada_repro/evidence/pages.py",
+            ),
+        },
+        "ada_repro.evidence.reproduced": {
+            "ada_repro.evidence.reproduced.by_seed": (
+                "5_evidence/reproduced.html#by_seed",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.compare": (
+                "5_evidence/reproduced.html#compare",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.gap_of": (
+                "5_evidence/reproduced.html#gap_of",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.outside_of": (
+                "5_evidence/reproduced.html#outside_of",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.publish": (
+                "5_evidence/reproduced.html#publish",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.published_folder": (
+                "5_evidence/reproduced.html#published_folder",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.reproduced": (
+                "5_evidence/reproduced.html#reproduced",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.reproduced_line": (
+                "5_evidence/reproduced.html#reproduced_line",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.seed_values": (
+                "5_evidence/reproduced.html#seed_values",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.write_reproduced": (
+                "5_evidence/reproduced.html#write_reproduced",
+                "ada_repro/evidence/reproduced.py",
+            ),
+            "ada_repro.evidence.reproduced.write_seeds": (
+                "5_evidence/reproduced.html#write_seeds",
+                "ada_repro/evidence/reproduced.py",
             ),
         },
         "ada_repro.evidence.scores": {
@@ -666,6 +740,7 @@ d = {
                 "ada_repro/evidence/scores.py",
             ),
             "ada_repro.evidence.scores.dice_lost": ("5_evidence/scores.html#dice_lost", "ada_repro/evidence/scores.py"),
+            "ada_repro.evidence.scores.keys_of": ("5_evidence/scores.html#keys_of", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.machine_line": (
                 "5_evidence/scores.html#machine_line",
                 "ada_repro/evidence/scores.py",
@@ -712,30 +787,23 @@ d = {
                 "5_evidence/tables.html#chosen_elsewhere",
                 "ada_repro/evidence/tables.py",
             ),
-            "ada_repro.evidence.tables.claim_cells": (
-                "5_evidence/tables.html#claim_cells",
-                "ada_repro/evidence/tables.py",
-            ),
             "ada_repro.evidence.tables.compared": ("5_evidence/tables.html#compared", "ada_repro/evidence/tables.py"),
-            "ada_repro.evidence.tables.heading": ("5_evidence/tables.html#heading", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.held_out": ("5_evidence/tables.html#held_out", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.intervals_of": (
                 "5_evidence/tables.html#intervals_of",
                 "ada_repro/evidence/tables.py",
             ),
-            "ada_repro.evidence.tables.markdown_page": (
-                "5_evidence/tables.html#markdown_page",
+            "ada_repro.evidence.tables.needed_line": (
+                "5_evidence/tables.html#needed_line",
                 "ada_repro/evidence/tables.py",
             ),
-            "ada_repro.evidence.tables.shown_cell": (
-                "5_evidence/tables.html#shown_cell",
-                "ada_repro/evidence/tables.py",
-            ),
-            "ada_repro.evidence.tables.shown_number": (
-                "5_evidence/tables.html#shown_number",
+            "ada_repro.evidence.tables.pair_components": (
+                "5_evidence/tables.html#pair_components",
                 "ada_repro/evidence/tables.py",
             ),
             "ada_repro.evidence.tables.table10": ("5_evidence/tables.html#table10", "ada_repro/evidence/tables.py"),
+            "ada_repro.evidence.tables.table11": ("5_evidence/tables.html#table11", "ada_repro/evidence/tables.py"),
+            "ada_repro.evidence.tables.table12": ("5_evidence/tables.html#table12", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table3": ("5_evidence/tables.html#table3", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table4": ("5_evidence/tables.html#table4", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table5": ("5_evidence/tables.html#table5", "ada_repro/evidence/tables.py"),
@@ -747,13 +815,37 @@ d = {
                 "5_evidence/tables.html#with_counting",
                 "ada_repro/evidence/tables.py",
             ),
-            "ada_repro.evidence.tables.write_claims": (
-                "5_evidence/tables.html#write_claims",
-                "ada_repro/evidence/tables.py",
+        },
+        "ada_repro.evidence.verdicts": {
+            "ada_repro.evidence.verdicts.against": (
+                "5_evidence/verdicts.html#against",
+                "ada_repro/evidence/verdicts.py",
             ),
-            "ada_repro.evidence.tables.write_table": (
-                "5_evidence/tables.html#write_table",
-                "ada_repro/evidence/tables.py",
+            "ada_repro.evidence.verdicts.expected_half_width": (
+                "5_evidence/verdicts.html#expected_half_width",
+                "ada_repro/evidence/verdicts.py",
+            ),
+            "ada_repro.evidence.verdicts.holm": ("5_evidence/verdicts.html#holm", "ada_repro/evidence/verdicts.py"),
+            "ada_repro.evidence.verdicts.is_ahead": (
+                "5_evidence/verdicts.html#is_ahead",
+                "ada_repro/evidence/verdicts.py",
+            ),
+            "ada_repro.evidence.verdicts.is_alike": (
+                "5_evidence/verdicts.html#is_alike",
+                "ada_repro/evidence/verdicts.py",
+            ),
+            "ada_repro.evidence.verdicts.needed": ("5_evidence/verdicts.html#needed", "ada_repro/evidence/verdicts.py"),
+            "ada_repro.evidence.verdicts.p_value": (
+                "5_evidence/verdicts.html#p_value",
+                "ada_repro/evidence/verdicts.py",
+            ),
+            "ada_repro.evidence.verdicts.step_down": (
+                "5_evidence/verdicts.html#step_down",
+                "ada_repro/evidence/verdicts.py",
+            ),
+            "ada_repro.evidence.verdicts.what_it_takes": (
+                "5_evidence/verdicts.html#what_it_takes",
+                "ada_repro/evidence/verdicts.py",
             ),
         },
         "ada_repro.measure.agreement": {

@@ -20,7 +20,7 @@ import yaml
 from ada_repro.core import DATA, ROOT, DataError, best_device, folder_hash, whole_file
 from ada_repro.data.datasets import list_subjects, prepare
 from ada_repro.data.slices import load_slices
-from ada_repro.evidence.intervals import bootstrap_interval, gap
+from ada_repro.evidence.intervals import gap, interval
 from ada_repro.evidence.scores import per_slice, read_arms
 from ada_repro.measure.robustness import evaluate_run
 from ada_repro.method.arms import arm_name
@@ -87,8 +87,8 @@ def table(
                 dict(
                     table=number,
                     arm=arm_name(arm),
-                    **bootstrap_interval(each[each.arm == arm], "DSC"),
-                    **bootstrap_interval(ahead, "DSC", "minus_none"),
+                    **interval(each[each.arm == arm], "DSC"),
+                    **interval(ahead, "DSC", "minus_none"),
                     person_least=people.min(),
                     person_most=people.max(),
                     people=len(people),

@@ -18,8 +18,9 @@ include_patterns = [
     "CHANGELOG.md",
     "data/README.md",
     "docs/*.md",
-    "figures/**/table*.md",
-    "figures/**/claims.md",
+    "figures/published/**/table*.md",
+    "figures/published/**/claims.md",
+    "figures/published/**/needed.md",
     "nbs/*.ipynb",
     "nbs/*/*.ipynb",
 ]
@@ -38,7 +39,7 @@ CHAPTERS = {
     "6 Pipeline": ["nbs/6_pipeline/*"],
     "Experiments": ["nbs/experiments/*", "data/README", "docs/*"],
     "Working on it": ["CONTRIBUTING", "CHANGELOG"],
-    "Verdicts and tables": ["figures/*/claims", "figures/*/table*"],
+    "Verdicts and tables": ["figures/published/*/claims", "figures/published/*/table*", "figures/published/*/needed"],
 }
 OPTIONAL = {"Tutorials": ["nbs/tutorials/*"]}
 
@@ -57,7 +58,7 @@ def readable(app, page, source):
     if page == root_doc:
         source[0] += contents()
     if page.startswith("figures/"):
-        source[0] = f"# {page.removeprefix('figures/')}\n\n" + source[0]
+        source[0] = f"# {page.removeprefix('figures/published/')}\n\n" + source[0]
     if not page.startswith("nbs/"):
         return
     notebook = nbformat.reads(source[0], 4)

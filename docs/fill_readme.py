@@ -1,21 +1,30 @@
-"Put the numbers of the committed studies into README.md: `python docs/fill_readme.py`, after `make evidence`."
+"""Put the numbers of the published studies into README.md and docs/what_stands.md: `python docs/fill_readme.py`.
+
+A part is put between `<!-- its name -->` and `<!-- end -->`, wherever a page has these lines.
+"""
 
 import pandas as pd
 
-from ada_repro.core import ROOT
+from ada_repro.core import FIGURES, ROOT
+from ada_repro.evidence.tables import needed_line
+from ada_repro.evidence.verdicts import STANDS
 from ada_repro.method.arms import arm_name
 
+PAGES = (ROOT / "README.md", ROOT / "docs" / "what_stands.md")
 STUDIES = {"simulated": "phantom-evidence", "real": "gm_challenge-evidence"}
 TO_THE_LEFT = ("", "Arm", "claim", "measured")
+YARDSTICK = " A/A"
 
 
 def read(study, file):
-    "A table of a committed study."
-    return pd.read_csv(ROOT / "figures" / STUDIES[study] / file)
+    "A table of a published study."
+    return pd.read_csv(FIGURES / "published" / STUDIES[study] / file)
 
 
 def with_ends(value, low, high):
     "A value and its interval, if it has one."
+    if pd.isna(value):
+        return "–"
     if pd.isna(low) or low == high:
         return f"{value:.2f}"
     return f"{value:.2f} [{low:.2f}, {high:.2f}]"
@@ -45,27 +54,64 @@ def results():
     return markdown(heads, [[arm_name(arm), *dice_cells(arm, table3), *dice_cells(arm, table4)] for arm in arms])
 
 
+def judged():
+    "For each study its claims and its yardsticks."
+    tables = [read(study, "claims.csv").set_index("claim") for study in STUDIES]
+    is_yardstick = [table.index.str.endswith(YARDSTICK) for table in tables]
+    claims = [table[~those] for table, those in zip(tables, is_yardstick, strict=True)]
+    return claims, [table[those] for table, those in zip(tables, is_yardstick, strict=True)]
+
+
 def verdicts():
     "Every claim, judged on each data."
-    judged = [read(study, "claims.csv").set_index("claim") for study in STUDIES]
+    claims, _ = judged()
     rows = []
-    for key, claim in judged[0].iterrows():
-        found = [table.loc[key] for table in judged]
+    for key, claim in claims[0].iterrows():
+        found = [table.loc[key] for table in claims]
         cells = [f"**{one.verdict}** {with_ends(one.value, one.low, one.high)}" for one in found]
         rows.append([key, claim.says, claim.measure, *cells])
     return markdown(["", "claim", "measured", *STUDIES], rows)
 
 
-def filled(text, name, table):
-    "The text with the table between its markers."
+def yardsticks():
+    "Whether a second training of No hole stands anywhere."
+    _, tables = judged()
+    said = []
+    for study, table in zip(STUDIES, tables, strict=True):
+        names = ", ".join(table.index[table.verdict == STANDS])
+        said.append(f"on {study} scans {names or 'none'} of {len(table)}")
+    return f"Of the yardsticks, in which nothing can be ahead, stand: {'; '.join(said)}."
+
+
+def takes():
+    "What it would take to tell the differences that the paper reports."
+    return "\n\n".join(f"On {study} scans: {needed_line(read(study, 'needed.csv'))}" for study in STUDIES)
+
+
+def flips():
+    "Verdicts that were others with the bootstrap intervals that stood here before."
+    before = pd.read_csv(ROOT / "docs" / "verdicts_before.csv").set_index("claim")
+    claims, _ = judged()
+    rows = []
+    for study, table in zip(STUDIES, claims, strict=True):
+        for key in before.index:
+            old, new = before[study][key], table.loc[key]
+            if old != new.verdict:
+                rows.append([key, new.says, study, old, new.verdict, with_ends(new.value, new.low, new.high)])
+    return markdown(["", "claim", "data", "before", "now", "value now"], rows)
+
+
+def filled(text, name, part):
+    "The text with a part between its markers."
     before, rest = text.split(f"<!-- {name} -->\n")
-    _, after = rest.split("\n<!-- end -->", 1)
-    return f"{before}<!-- {name} -->\n{table}\n<!-- end -->{after}"
+    _, after = rest.split("<!-- end -->", 1)
+    return f"{before}<!-- {name} -->\n{part}\n<!-- end -->{after}"
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    for part in (results, verdicts):
-        text = filled(text, part.__name__, part())
-    readme.write_text(text)
+    for page in PAGES:
+        text = page.read_text()
+        for part in (results, verdicts, yardsticks, takes, flips):
+            if f"<!-- {part.__name__} -->\n" in text:
+                text = filled(text, part.__name__, part())
+        page.write_text(text)

@@ -11,6 +11,7 @@ __all__ = [
     "NEEDS_PREDICTION",
     "MACHINE",
     "DATA_FACTS",
+    "keys_of",
     "read_arms",
     "read_seeds",
     "made_up_row",
@@ -33,12 +34,20 @@ import numpy as np
 import pandas as pd
 
 from ..core import DataError, Run
+from ..data.tables import read_table
 from ..method.arms import arm_order
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c05
 CELLS = ("touching", "near", "far")
 VALUES = ["DSC", "HSD", "HSD_rows", "TPR", "TNR", "PPV", "DSC_raters"]
 SLICE = ["fold", "seed", "weights", "subject", "slice"]
+
+
+def keys_of(
+    rows: pd.DataFrame,  # Of any table
+) -> list:  # Those of its columns that are keys
+    "What tells one slice of one run of an arm from another, and whose it is."
+    return [key for key in (*SLICE, "person") if key in rows]
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c06n
@@ -58,7 +67,7 @@ def read_arms(
             continue
         if not path.exists():
             raise DataError(path, "is missing", f"Run the stage that makes it for {run.name}")
-        table = pd.read_csv(path)
+        table = read_table(path)
         if set(zip(table.arm, table.fold, table.seed, strict=True)) != {(run.arm, run.fold, run.seed)}:
             raise DataError(path, "is of another arm, fold or seed than its folder says", "Make it again")
         tables.append(table)
@@ -80,7 +89,7 @@ def read_seeds(
     for path in paths:
         if not path.exists():
             raise DataError(path, "is missing", f"Run the stage {name}")
-    return pd.concat([pd.read_csv(path) for path in paths], ignore_index=True)
+    return pd.concat([read_table(path) for path in paths], ignore_index=True)
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c07
@@ -149,7 +158,7 @@ def per_slice(
     "The mean over the copies of each slice."
     part = scores[scores.group.isin(groups)]
     copies = copies_behind(part)
-    keys = [part[key] for key in ("arm", *SLICE)]
+    keys = [part[key] for key in ("arm", *keys_of(scores))]
     totals = (part[VALUES] * copies).groupby(keys, sort=False).sum()
     return (totals / copies.groupby(keys, sort=False).sum()).reset_index()
 
@@ -159,7 +168,7 @@ def dice_lost(
     table: pd.DataFrame,  # Of `evaluate_stress`, any number of runs
 ) -> pd.DataFrame:  # The same without the originals, and a column `DSC_lost`
     "What each stress costs."
-    keys = ["arm", "fold", "seed", "subject", "slice"]
+    keys = ["arm", *keys_of(table)]
     untouched = table.stress == "original"
     original = table[untouched].set_index(keys).DSC.rename("original")
     stressed = table[~untouched].join(original, on=keys)
@@ -199,15 +208,16 @@ def provenance(
     profile: str,  # Name of the profile
 ) -> list:  # Of lines
     "Lines for the captions: data, profile, seeds, how many subjects and slices, machine."
-    slices = scores.groupby("subject").slice.nunique()
+    person = "person" if "person" in scores else "subject"
+    people, slices = scores[person].nunique(), scores.groupby("subject").slice.nunique().sum()
     folds, seeds = scores.fold.unique().tolist(), sorted(scores.seed.unique().tolist())
     who = "the data's own split" if folds == ["paper"] else f"each of {', '.join(folds)} held out once"
     kind = "simulated" if dataset == "phantom" else "real"
-    single = [f"one {what}" for what, n in (("seed", len(seeds)), ("subject", len(slices))) if n < 2]
+    single = [f"one {what}" for what, n in (("seed", len(seeds)), ("subject", people)) if n < 2]
     intervals = f"none, as there is {' and '.join(single)}" if single else "95 %, over seeds and subjects"
     return [
         f"Data: {dataset} ({kind} scans). Profile: {profile}. Seeds: {len(seeds)} ({', '.join(map(str, seeds))}).",
-        f"Validation: {len(slices)} subjects, {slices.sum()} slices; {who}. Intervals in tables: {intervals}.",
+        f"Validation: {people} subjects, {slices} slices; {who}. Intervals in tables: {intervals}.",
         machine_line(run_records(folder, arm_order(scores.arm), folds, seeds)),
     ]
 

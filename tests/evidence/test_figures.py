@@ -30,7 +30,7 @@ from ada_repro.evidence.figures import (
     save_figure,
     stress_name,
 )
-from ada_repro.evidence.tables import write_table
+from ada_repro.evidence.pages import write_table
 from ada_repro.measure.sensitivity import CHOICES
 from ada_repro.measure.stress import STRESS
 from ada_repro.method.arms import NAMES, REFERENCES, arm_name, is_control
@@ -56,7 +56,7 @@ def history(arms, seeds=(0,), standard=6, cycles=2, epochs=3):
         mine = [(e, 0) for e in range(1, standard + 1)] if arm == "baseline" else ada
         rows += [(arm, seed, epoch, cycle, 0.3) for epoch, cycle in mine]
     table = pd.DataFrame(rows, columns=["arm", "seed", "epoch", "cycle", "loss"])
-    return table.assign(DSC=80 + np.random.default_rng(0).normal(size=len(table)))
+    return table.assign(fold="paper", DSC=80 + np.random.default_rng(0).normal(size=len(table)))
 
 
 def example(arms):
@@ -246,7 +246,7 @@ def test_an_arm_keeps_its_colour():
     assert (
         set(SALIENCY) | set(REFERENCES) >= set(NAMES)
         and arm_name("my_method") == "My method"
-        and arm_name("gradcam.layer_up") == "GradCam, layer up"
+        and arm_name("gradcam.layer_up") == "GradCam, layer of the decoder"
     )
 
 
@@ -311,7 +311,7 @@ def tree(tmp_path):
     table.to_csv(slices / "slices.csv", index=False)
     np.save(slices / "targets.npy", np.broadcast_to(x["target"], (10, 1, N, N)))
     for (m, arm), seed in product(enumerate(["baseline", *arms], -1), seeds):
-        run, out = tmp_path / "data" / "runs" / f"{arm}-{seed}", tmp_path / "data" / "scores" / f"{arm}-{seed}"
+        run, out = (tmp_path / "data" / kind / f"{arm}-paper-{seed}" for kind in ("runs", "scores"))
         run.mkdir(parents=True), out.mkdir(parents=True)
         history([arm], [seed]).to_csv(run / "history.csv", index=False)
         (run / "run.json").write_text(json.dumps({"device": "made up", "versions": {"python": "3.x"}}))
@@ -322,8 +322,8 @@ def tree(tmp_path):
         if arm in ("baseline", "none"):
             continue
         pd.DataFrame(
-            [(arm, seed, c, i, *rng.integers(0, N - 5, 2), False) for c in (1, 2) for i in range(6)],
-            columns=["arm", "seed", "cycle", "slice_index", "row", "col", "flat"],
+            [(arm, "paper", seed, c, i, *rng.integers(0, N - 5, 2), False) for c in (1, 2) for i in range(6)],
+            columns=["arm", "fold", "seed", "cycle", "slice_index", "row", "col", "flat"],
         ).to_csv(run / "windows.csv", index=False)
         np.savez(run / "example.npz", image=x["image"], target=x["target"], map=x["maps"][m], mask=x["masks"][m])
     return tmp_path, arms, seeds
@@ -332,7 +332,8 @@ def tree(tmp_path):
 def test_both_notebooks_on_made_up_runs(tree):
     root, arms, seeds = tree
     told = {"name": "phantom-test", "dataset": "phantom", "profile": "test", "arms": arms, "seeds": seeds, "size": 5}
-    for stage, names in (("iou", ("arms", "seeds", "size")), ("figures", told)):
+    told["folds"] = ["paper"]
+    for stage, names in (("iou", ("arms", "folds", "seeds", "size")), ("figures", told)):
         papermill.execute_notebook(
             ROOT / "nbs" / "experiments" / f"{stage}.ipynb",
             root / f"{stage}.ipynb",
@@ -348,7 +349,10 @@ def test_both_notebooks_on_made_up_runs(tree):
     made = {p.name for p in (root / "figures" / "phantom-test").iterdir()}
     assert made == {f"table{n}.{e}" for n in (3, 4, 5) for e in ("csv", "md")} | {
         f"figure{n}.{e}" for n in range(1, 5) for e in ("svg", "png")
-    }
+    } | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md"}
+    assert len(pd.read_csv(root / "figures" / "phantom-test" / "seeds.csv")) == 8 * 2 * 2
+    page = (root / "figures" / "phantom-test" / "reproduced.md").read_text()
+    assert page.startswith("Nothing is published for this profile")
     page = (root / "figures" / "phantom-test" / "table4.md").read_text()
     assert "simulated" in page and "Seeds: 2 (0, 1)" in page and "2 subjects, 4 slices" in page and "made up" in page
     table = pd.read_csv(root / "figures" / "phantom-test" / "table4.csv")

@@ -1,4 +1,4 @@
-"Differences, intervals, tests and verdicts against loops, enumeration, published numbers and drawn tables."
+"Differences and intervals against loops, enumeration, published numbers and drawn tables."
 
 import importlib.util
 from itertools import product
@@ -12,34 +12,19 @@ from test_scores import made_up_scores
 from ada_repro.core import ROOT, named_rng
 from ada_repro.evidence.intervals import (
     DF_PER_LEVEL,
-    FALLS,
-    OPEN,
-    STANDS,
-    TOLERANCE,
     Components,
-    against,
-    bootstrap_means,
     components,
-    counting_null,
     crossed_interval,
     crossed_table,
     difference,
-    expected_half_width,
+    estimate,
     gap,
-    holm,
-    holm_levels,
     interval,
-    is_ahead,
-    is_alike,
-    needed,
-    p_alike,
-    p_value,
     prediction_interval,
-    seed_interval,
-    sign_test,
-    what_it_takes,
+    seed_mean,
 )
 from ada_repro.evidence.scores import per_slice
+from ada_repro.evidence.verdicts import OPEN, is_ahead, is_alike, p_value, step_down
 
 KEYS = ["seed", "subject", "slice"]
 seeds = pytest.mark.parametrize("seed", range(5))
@@ -256,7 +241,8 @@ def test_where_there_is_nothing_to_say(values):
         (lambda: crossed_interval([np.eye(2), [[np.nan, 1], [2, 3]]]), "same cells"),
         (lambda: prediction_interval([]), "one number for each seed"),
         (lambda: prediction_interval([1, np.nan]), "one number for each seed"),
-        (lambda: holm_levels([0.1], 1.0), "level"),
+        (lambda: step_down(None, "a", 1.0), "level"),
+        (lambda: prediction_interval([1, 2], more=0), "more"),
     ],
 )
 def test_what_is_no_table_is_refused_in_one_line(refused, why):
@@ -368,273 +354,46 @@ def test_prediction_by_its_formula():
     assert prediction_interval([80.0, 80.0]) == (80, 80, 80)
 
 
-# What it would take
-PARTS = Components(0.2, 0.5, 0.3)
-
-
-def test_needed_is_the_first_that_will_do():
-    for wanted, subjects in product((0.5, 1.0, 3.0), (5, 20, None)):
-        found = needed(PARTS, wanted, subjects, most=200)
-        widths = {n: expected_half_width(PARTS, n, subjects or n) for n in range(2, 201)}
-        assert found == next((n for n in widths if widths[n] < wanted), None)
-    assert needed(PARTS, 0.1, 5) is None and needed(Components(0, 0, 0), 0.1, 2) == 2
-
-
-def test_the_width_is_foretold():
-    for seeds_, subjects in ((5, 8), (10, 5), (5, 20)):
-        rng, shape = named_rng("foretold"), (2000, seeds_, subjects)
-        tables = PARTS.seed**0.5 * rng.normal(size=(*shape[:2], 1)) + PARTS.residual**0.5 * rng.normal(size=shape)
-        tables = tables + PARTS.subject**0.5 * rng.normal(size=(2000, 1, subjects))
-        _, low, high = crossed_interval(tables)
-        assert expected_half_width(PARTS, seeds_, subjects) == pytest.approx((high - low).mean() / 2, rel=0.1)
-
-
-def test_what_it_takes_is_a_table_of_what_is_needed():
-    table = what_it_takes(PARTS, (0.3, 1.0), (5, 40))
-    assert list(table) == ["difference", "balanced", "seeds_5", "seeds_40"] and table.difference.tolist() == [0.3, 1.0]
-    for row in table.itertuples():
-        for n, found in ((None, row.balanced), (5, row.seeds_5), (40, row.seeds_40)):
-            assert needed(PARTS, row.difference, n) == (None if pd.isna(found) else found)
-
-
-# Tests
-@seeds
-@pytest.mark.parametrize("missing", [0, 4])
-def test_the_interval_at_one_minus_p_just_touches_the_null(seed, missing):
-    values = drawn_table("p", seed, missing=missing)
-    weights = named_rng("p weights", seed).integers(1, 9, values.shape)
-    for null in (0, 1.5, -2):
-        p = p_value(values, null, weights)
-        _, low, high = crossed_interval(values, 1 - p, weights)
-        assert min(abs(low - null), abs(high - null)) == pytest.approx(0, abs=1e-6)
-        for level in (0.5, 0.9, 0.95, 0.99):
-            _, low, high = crossed_interval(values, level, weights)
-            assert (p < 1 - level) == (null < low or null > high)
-
-
-def all_signs(each):
-    "p by trying every sign of every subject."
-    flipped = [abs(np.mean(np.array(signs) * each)) for signs in product((1, -1), repeat=len(each))]
-    return np.mean(np.array(flipped) >= abs(np.mean(each)) - 1e-12)
-
-
-@seeds
-@pytest.mark.parametrize("n", [2, 3, 5, 8])
-def test_sign_test_by_enumeration(seed, n):
-    rows = made_up("sign", seed, subjects=n)
-    rows = rows.assign(DSC=rows.DSC - 79)
-    each = [np.nanmean(rows.DSC[rows.subject == i]) for i in range(n)]
-    assert sign_test(rows) == pytest.approx(all_signs(np.array(each)))
-
-
-@pytest.mark.parametrize("n", range(2, 11))
-def test_the_smallest_p_is_that_of_the_number_of_subjects(n):
-    rows = pd.DataFrame({"subject": range(n), "DSC": np.linspace(1, 2, n)})
-    assert sign_test(rows) == sign_test(rows.assign(DSC=-rows.DSC)) == 2 / 2**n
-
-
-def test_sign_test_says_nothing_of_one_subject_and_one_of_no_difference():
-    rows = pd.DataFrame({"subject": [0, 0, 0], "DSC": [1.0, 2, 3]})
-    assert (
-        np.isnan(sign_test(rows))
-        and np.isnan(sign_test(rows[:0]))
-        and np.isnan(sign_test(rows.assign(subject=[0, 1, 1], DSC=[1.0, np.nan, np.nan])))
-    )
-    assert sign_test(pd.DataFrame({"subject": [0, 1, 2], "DSC": 0.0})) == 1
-
-
-def naive_holm(p):
-    "Step down: the k-th smallest of n times n-k, never below one before it, never above 1."
-    out, highest = [None] * len(p), 0
-    for k, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
-        highest = max(highest, (len(p) - k) * p[i])
-        out[i] = min(highest, 1)
-    return out
-
-
-@seeds
-def test_holm_by_definition(seed):
-    p = named_rng("holm", seed).random(seed + 1) ** 2
-    assert holm(p) == pytest.approx(naive_holm(p)) and (holm(p) >= p).all()
-    assert holm(p[::-1]) == pytest.approx(holm(p)[::-1]) and (np.argsort(holm(p), kind="stable")[0] == np.argmin(p))
-
-
-@seeds
-def test_alike_stands_exactly_when_its_p_is_small(seed):
-    values = drawn_table("alike", seed)
-    weights = named_rng("alike weights", seed).integers(1, 9, values.shape)
-    for tolerance, level in product((0.5, 3.0, 9.0, 40.0), (0.5, 0.9, 0.95)):
-        stands = is_alike(*crossed_interval(values, level, weights)[1:], tolerance) == STANDS
-        assert stands == (p_alike(values, tolerance, weights) < 1 - level)
-    assert np.isnan(p_alike(values[:1], 40.0)) and p_alike(np.zeros((2, 2)), 1.0) == 0
-    assert p_alike(values + 100, 1.0) == 1
-
-
-@seeds
-def test_levels_say_what_corrected_p_values_say(seed):
-    rng = named_rng("levels", seed)
-    for n, level in product((1, 2, 5, 9), (0.9, 0.95)):
-        p = rng.random(n) ** 4
-        assert ((p < 1 - holm_levels(p, level)) == (holm(p) < 1 - level)).all()
-        assert holm_levels(p, level).max() == pytest.approx(1 - (1 - level) / n)
-        assert (holm_levels(p, level) >= level - 1e-12).all()
-
-
-def test_a_comparison_without_p_counts_and_stays():
-    assert holm([np.nan, 0.01]) == pytest.approx([np.nan, 0.02], nan_ok=True)
-    assert holm_levels([np.nan, 0.01]) == pytest.approx([0.95, 0.975]) and not len(holm_levels([]))
-
-
-@seeds
-def test_against_is_made_of_its_parts(seed):
-    rows = made_up("against", seed)
-    table = against(rows, ["b", "c", "d"], "a")
-    assert table.arm.tolist() == ["b", "c", "d"] and (table.other == "a").all()
-    assert table.p_holm.tolist() == pytest.approx(naive_holm(table.p.tolist()))
-    for row in table.itertuples():
-        gaps = gap(rows, [row.arm], ["a"])
-        values, slices = crossed_table(gaps, "DSC")
-        ends = row.difference, row.difference_low, row.difference_high
-        assert ends == pytest.approx(crossed_interval(values, weights=slices))
-        assert row.difference == pytest.approx(np.nanmean(gaps.DSC)) and row.p == p_value(values, weights=slices)
-
-
 @seeds
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
-def test_seed_interval_is_students(seed, n):
+def test_the_interval_over_seeds_is_students(seed, n):
     values = named_rng("t", seed, n).normal(3, 2, n)
-    low, high = stats.t.interval(0.95, n - 1, np.mean(values), np.std(values, ddof=1) / n**0.5)
-    assert seed_interval(values) == pytest.approx({"value": np.mean(values), "low": low, "high": high})
-    assert seed_interval(pd.Series(values, index=range(n, 2 * n))) == seed_interval(values)
+    for level in (0.5, 0.95, 0.999):
+        ends = stats.t.interval(level, n - 1, np.mean(values), np.std(values, ddof=1) / n**0.5)
+        assert seed_mean(values).ends(level) == pytest.approx(ends)
+    assert seed_mean(pd.Series(values, index=range(n, 2 * n))).ends() == seed_mean(values).ends()
 
 
 def test_one_seed_has_no_interval():
-    ends = seed_interval([4.0])
-    assert ends["value"] == 4 and np.isnan([ends["low"], ends["high"]]).all()
-
-
-# Verdicts
-AHEAD = {
-    (0.01, 9): STANDS,
-    (0.01, 0.02): STANDS,
-    (0.0, 9): OPEN,
-    (-0.01, 9): OPEN,
-    (-0.01, 0.99): FALLS,
-    (-0.01, 1.0): OPEN,
-    (-0.99, 0.99): FALLS,
-    (-1.0, 0.99): OPEN,
-    (-1.0, 0.0): OPEN,
-    (-9.0, -0.01): FALLS,
-    (-9.0, 0.0): OPEN,
-    (-9.0, 9.0): OPEN,
-    (0.0, 0.0): FALLS,
-}
-ALIKE = {
-    (-0.99, 0.99): STANDS,
-    (-1.0, 0.5): OPEN,
-    (-0.5, 1.0): OPEN,
-    (0.0, 0.0): STANDS,
-    (0.5, 0.9): STANDS,
-    (0.5, 1.5): OPEN,
-    (1.0, 2.0): OPEN,
-    (1.01, 2.0): FALLS,
-    (-2.0, -1.0): OPEN,
-    (-2.0, -1.01): FALLS,
-    (-9.0, 9.0): OPEN,
-}
-
-
-@pytest.mark.parametrize("rule, table", [(is_ahead, AHEAD), (is_alike, ALIKE)], ids=["ahead", "alike"])
-def test_verdicts_at_and_around_their_boundaries(rule, table):
-    assert {ends: rule(*ends, 1.0) for ends in table} == table
-    assert {ends: rule(*(10 * np.array(ends)), 10.0) for ends in table} == table
-
-
-@pytest.mark.parametrize("rule", [is_ahead, is_alike])
-@pytest.mark.parametrize("ends", [(np.nan, np.nan), (np.nan, 5.0), (-5.0, np.nan)])
-def test_nothing_can_be_told_without_an_interval(rule, ends):
-    assert rule(*ends, 1.0) == OPEN
+    assert seed_mean([4.0]).value == 4 and np.isnan(seed_mean([4.0]).ends()).all()
 
 
 @seeds
-def test_verdicts_do_not_contradict_one_another(seed):
-    for low, width in named_rng("verdicts", seed).normal(0, 2, (200, 2)):
-        low, high = low, low + abs(width)
-        there, back, alike = is_ahead(low, high, 1.0), is_ahead(-high, -low, 1.0), is_alike(low, high, 1.0)
-        assert (
-            alike == is_alike(-high, -low, 1.0)
-            and {there, back} != {STANDS}
-            and not (there == OPEN and alike == STANDS)
-        )
-        assert (there == STANDS) == (low > 0) and (alike == FALLS) <= (STANDS in (there, back))
+@pytest.mark.parametrize("missing", [0, 4])
+def test_an_estimate_is_the_interval_at_every_level(seed, missing):
+    values = drawn_table("estimate", seed, missing=missing)
+    weights = named_rng("estimate weights", seed).integers(1, 9, values.shape)
+    mean = estimate(values, weights)
+    for level in (0.1, 0.95, 0.999):
+        assert (mean.value, *mean.ends(level)) == crossed_interval(values, level, weights)
 
 
-def test_the_tolerance_is_the_last_digit_of_the_challenge():
-    assert TOLERANCE == 1.0 and len({STANDS, FALLS, OPEN}) == 3
+@pytest.mark.parametrize("more", [2, 5])
+def test_the_mean_of_more_trainings_falls_into_its_prediction_interval(more):
+    drawn = named_rng("prediction", more).normal(80, 3, (4000, 4 + more))
+    _, low, high = np.transpose([prediction_interval(values, 0.9, more) for values in drawn[:, :4]])
+    mean = drawn[:, 4:].mean(axis=1)
+    assert ((low <= mean) & (mean <= high)).mean() == pytest.approx(0.9, abs=0.02)
 
 
-# Counting
-@seeds
-def test_counting_null_against_pixels(seed):
-    "TPR is exact; DSC is exact where the hits are spread evenly, and never too low."
-    rng, cell = np.random.default_rng(seed), 5
-    target = np.zeros((20, 20), bool)
-    target[4:12, 3:15] = True
-    pred = (target & (rng.random((20, 20)) < 0.9)) | (rng.random((20, 20)) < 0.05)
-
-    def ratios(p):
-        return dict(
-            zip(
-                ("DSC", "TPR", "PPV"),
-                100 * (p & target).sum() / np.array([(p.sum() + target.sum()) / 2, target.sum(), p.sum()]),
-                strict=True,
-            )
-        )
-
-    copies, touching = [], 0
-    for r, c in product(range(0, 20, cell), repeat=2):
-        hidden = np.zeros_like(target)
-        hidden[r : r + cell, c : c + cell] = True
-        copies.append(ratios(pred & ~(hidden & target)))
-        touching += (hidden & target).any()
-    row = dict(
-        arm="none",
-        seed=0,
-        weights="best",
-        site="s",
-        subject="a",
-        slice=0,
-        empty=0,
-        HSD=1.0,
-        HSD_rows=1.0,
-        TNR=99.0,
-        DSC_raters=np.nan,
-        **ratios(pred),
-    )
-    scores = pd.DataFrame(
-        [
-            row | {"group": g, "cells": n}
-            for g, n in (("original", 1), ("touching", touching), ("near", 16 - touching), ("far", 0))
-        ]
-    )
-    null, exact = per_slice(counting_null(scores)).iloc[0], pd.DataFrame(copies).mean()
-    assert null.TPR == pytest.approx(exact.TPR) == pytest.approx(row["TPR"] * (1 - 1 / 16))
-    assert exact.DSC - 1e-9 <= null.DSC < exact.DSC + 1 and null.TNR == 99 and np.isnan(null.HSD)
-
-
-# Gone with the function
-@pytest.mark.parametrize("numbers", [(0,), (0, 1, 2)])
-def test_bootstrap_equals_a_loop(numbers):
-    rows = per_slice(made_up_scores(["none"], numbers)).query("weights == 'best'").drop(index=1)
-    names, n = sorted(rows.subject.unique()), 40
-    draws = [
-        named_rng("bootstrap", what, k).multinomial(k, [1 / k] * k, n)
-        for what, k in (("seeds", len(numbers)), ("subjects", len(names)))
-    ]
-    slow = []
-    for per_seed, per_subject in zip(*draws, strict=True):
-        values = []
-        for (seed, a), (name, b) in product(zip(numbers, per_seed, strict=True), zip(names, per_subject, strict=True)):
-            values += rows[(rows.seed == seed) & (rows.subject == name)].DSC.tolist() * int(a * b)
-        slow.append(np.mean(values))
-    assert np.allclose(bootstrap_means(rows, "DSC", n), slow)
+def test_two_sessions_of_a_person_are_one_subject_and_a_fold_is_a_key():
+    keys = product(range(3), ["P1a", "P1b", "P2", "P3"], range(2))
+    rows = pd.DataFrame(keys, columns=["seed", "subject", "slice"]).assign(fold="paper")
+    rows = rows.assign(DSC=named_rng("people").normal(80, 3, len(rows)), person=rows.subject.str[:2])
+    values, slices = crossed_table(rows, "DSC")
+    assert values.shape == (3, 3) and slices[0].tolist() == [4, 2, 2]
+    one = rows[(rows.seed == 0) & (rows.person == "P1")].DSC.mean()
+    assert values[0, 0] == pytest.approx(one)
+    both = pd.concat([rows.assign(arm="a"), rows.assign(arm="b", DSC=rows.DSC + 2)])
+    gaps = gap(both, ["b"], ["a"])
+    assert np.allclose(gaps.DSC, 2) and crossed_table(gaps, "DSC")[0].shape == (3, 3)

@@ -1,26 +1,21 @@
-"Tables 5 to 10 against loops over their rows; the pages of all tables and of the claims."
+"Tables 3 to 12 against loops over their rows."
 
-import json
-from functools import cache
 from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from test_claims import evidence
 from test_scores import PAPER, made_up_scores
 
-from ada_repro.core import DataError, named_rng
-from ada_repro.evidence.claims import CLAIMS, judge
+from ada_repro.core import named_rng
 from ada_repro.evidence.figures import plot_lost
-from ada_repro.evidence.intervals import holm, sign_test
-from ada_repro.evidence.scores import CELLS, read_seeds, study_record
+from ada_repro.evidence.intervals import components, crossed_table, gap
+from ada_repro.evidence.scores import CELLS, per_slice
 from ada_repro.evidence.tables import (
-    CAPTIONS,
-    HEADS,
-    HEADS_OF,
     held_out,
+    needed_line,
+    pair_components,
     table3,
     table4,
     table5,
@@ -29,10 +24,10 @@ from ada_repro.evidence.tables import (
     table8,
     table9,
     table10,
-    write_claims,
-    write_table,
+    table11,
+    table12,
 )
-from ada_repro.method.arms import arm_name
+from ada_repro.evidence.verdicts import holm, p_value, what_it_takes
 
 KEYS = ["seed", "subject", "slice"]
 ARMS = ["baseline", "vanilla", "gradcam", "none", "random"]
@@ -60,23 +55,108 @@ def has_ends(table, name):
     return ((table[f"{name}_low"] <= table[name] + 1e-9) & (table[name] <= table[f"{name}_high"] + 1e-9)).all()
 
 
+# Tables 3 and 4
+def test_tables_hold_the_paper_and_the_means():
+    scores = made_up_scores(seeds=(0, 1))
+    for n, table in ((3, table3(scores, PAPER[3])), (4, table4(scores, PAPER[4]))):
+        assert table.arm.tolist() == ["vanilla", "gradcam", "baseline", "none", "random"] + ["counting"] * (n == 4)
+        mine, theirs = table.set_index("arm"), PAPER[n].set_index("method")
+        for v in ("DSC", "HSD", "TPR", "TNR", "PPV"):
+            assert (
+                mine.loc[["vanilla", "gradcam"], f"{v}_paper"].tolist()
+                == theirs.loc[["vanilla", "gradcam"], v].tolist()
+            )
+            assert mine.loc[["baseline", "none", "random"], f"{v}_paper"].isna().all()
+        rows = per_slice(scores, ["original"] if n == 3 else CELLS).query("arm == 'gradcam'")
+        assert mine.DSC["gradcam"] == pytest.approx(rows.query("weights == 'best'").DSC.mean())
+        assert mine.DSC_last["gradcam"] == pytest.approx(rows.query("weights == 'last'").DSC.mean())
+        assert (
+            (mine.DSC_low <= mine.DSC).all() and (mine.DSC_high >= mine.DSC).all() and mine.DSC_minus_none["none"] == 0
+        )
+        assert ("DSC_raters" in mine) == (n == 3) and "HSD_rows_low" in mine
+    whole = table3(scores, PAPER[3]).set_index("arm").DSC
+    assert mine.DSC_drop.drop("counting").to_dict() == pytest.approx((whole - mine.DSC.drop("counting")).to_dict())
+    assert (
+        mine.DSC_drop["counting"] == pytest.approx(mine.DSC_drop_counting["none"])
+        and (mine.DSC_drop_counting > 0).all()
+    )
+
+
+def test_tables_do_without_the_arm_they_compare_with():
+    assert table4(made_up_scores(["gradcam"]), PAPER[4]).arm.tolist() == ["gradcam"]
+
+
+def test_held_out_by_hand():
+    def run(arm, seed, a, b):
+        return pd.DataFrame({"arm": arm, "seed": seed, "epoch": range(1, len(a) + 1), "DSC_a": a, "DSC_b": b})
+
+    history = pd.concat(
+        [
+            run("gradcam", 0, [70.0, 90.0, 80.0], [60.0, 50.0, 75.0]),  # chosen on a: 50; chosen on b: 80
+            run("gradcam", 1, [10.0, 20.0], [30.0, 40.0]),  # 40 and 20
+            run("none", 0, [5.0, 5.0], [7.0, 8.0]),  # the first of equals: 7; chosen on b: 5
+            run("alone", 0, [5.0, 6.0], [np.nan, np.nan]),
+        ]
+    )  # one subject has no other half
+    assert held_out(history).set_index("arm").DSC_held_out.to_dict() == pytest.approx(
+        {"gradcam": (65 + 30) / 2, "none": 6.0, "alone": np.nan}, nan_ok=True
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_held_out_is_never_above_the_best_epoch_of_each_half(seed):
+    rng = named_rng("held out", seed)
+    history = pd.DataFrame(
+        [(arm, s, n, *rng.uniform(60, 90, 2)) for arm, s, n in product(ARMS, range(3), range(10))],
+        columns=["arm", "seed", "epoch", "DSC_a", "DSC_b"],
+    )
+    found, best = (
+        held_out(history).set_index("arm").DSC_held_out,
+        history.groupby(["arm", "seed"])[["DSC_a", "DSC_b"]].max().mean(axis=1).groupby("arm").mean(),
+    )
+    assert sorted(found.index) == sorted(ARMS) and (found <= best).all() and (found[ARMS] >= 60).all()
+
+
+def test_the_epoch_chosen_on_other_people_stands_beside_the_best():
+    scores = made_up_scores(seeds=(0, 1))
+    assert "DSC_chosen" not in table3(scores, PAPER[3])
+    chosen = scores[scores.weights == "best"].assign(weights="chosen", DSC=lambda t: t.DSC - 2)
+    both = pd.concat([scores, chosen])
+    for table, plain in (
+        (table3(both, PAPER[3]), table3(scores, PAPER[3])),
+        (table4(both, PAPER[4]), table4(scores, PAPER[4])),
+    ):
+        arms = table[table.arm != "counting"]
+        assert (arms.DSC - arms.DSC_chosen).tolist() == pytest.approx([2.0] * len(arms))
+        pd.testing.assert_frame_equal(table[list(plain)], plain)
+
+
+def test_a_held_out_epoch_is_chosen_fold_by_fold():
+    runs = [("a", [70.0, 90.0], [60.0, 50.0]), ("b", [1.0, 2.0], [4.0, 3.0])]
+    history = pd.concat([pd.DataFrame({"fold": fold, "DSC_a": a, "DSC_b": b}) for fold, a, b in runs]).assign(
+        arm="none", seed=0
+    )
+    assert held_out(history).DSC_held_out.tolist() == pytest.approx([((50 + 70) / 2 + (3 + 1) / 2) / 2])
+
+
 # Table 5
 def test_table5_by_loop():
-    whole = made_up_scores().query("group == 'original'")
+    both = made_up_scores(seeds=(0, 1))
+    whole = both.query("group == 'original'")
     extra = [whole.assign(group=g, DSC=whole.DSC - k) for k, g in ((3, "inside"), (7, "outside"))]
-    scores = pd.concat([made_up_scores(), *extra])
+    scores = pd.concat([both, *extra])
     table = table5(scores)
     assert table.arm.tolist() == ["vanilla", "gradcam", "baseline", "none", "random"]
     best = scores[scores.weights == "best"]
     for _, row in table.iterrows():
-        mine = best[best.arm == row.arm].set_index(["subject", "slice", "group"]).DSC
+        mine = best[best.arm == row.arm].set_index(["seed", "subject", "slice", "group"]).DSC
         for group in CELLS:
             assert row[f"lost_{group}"] == pytest.approx(
-                np.mean([mine[s, i, "original"] - mine[s, i, group] for s, i, g in mine.index if g == "original"])
+                np.mean([mine[*key, "original"] - mine[*key, group] for *key, g in mine.index if g == "original"])
             )
         for k, group in ((3, "inside"), (7, "outside")):
             assert row[f"DSC_{group}"] == pytest.approx(
-                np.mean([x - k for (_, _, g), x in mine.items() if g == "original"])
+                np.mean([x - k for (*_, g), x in mine.items() if g == "original"])
             )
     assert all(has_ends(table, c) for c in table if c != "arm" and not c.endswith(("_low", "_high")))
 
@@ -98,7 +178,8 @@ def test_table6_by_loop(seed):
                 for a in part.arm
             }
             assert part[f"DSC_{n}"].tolist() == pytest.approx([g.DSC.mean() for g in gaps.values()])
-            assert part[f"p_holm_{n}"].tolist() == pytest.approx(holm([sign_test(g) for g in gaps.values()]).tolist())
+            tables = [g.pivot_table(index="seed", columns="subject", values="DSC") for g in gaps.values()]
+            assert part[f"p_holm_{n}"].tolist() == pytest.approx(holm([p_value(table) for table in tables]).tolist())
             assert has_ends(part, f"DSC_{n}")
 
 
@@ -116,7 +197,9 @@ def test_table7_by_loop():
     for (arm, row), (n, rows) in product(table.iterrows(), ((3, t3), (4, t4))):
         slow = [value(rows, k, arm=arm) - value(rows, k, arm=row.other) for k in SLICES]
         assert row[f"DSC_{n}"] == pytest.approx(np.nanmean(slow)) and np.isfinite(slow).sum() == 8 * row.seeds
-    assert has_ends(table, "DSC_3") and has_ends(table, "DSC_4")
+    twice = table.drop("gradcam.forbid")
+    assert has_ends(twice, "DSC_3") and has_ends(twice, "DSC_4")
+    assert np.isnan(table.DSC_3_low["gradcam.forbid"]), "one seed has no interval"
 
 
 # Table 8
@@ -216,127 +299,65 @@ def test_table10_by_loop(seed):
     assert has_ends(table, "deletion_minus_random") and has_ends(table, "randomisation_rho")
 
 
-# Pages
-def page_of(path):
-    "Heads, rows and the lines below of a markdown table."
-    lines = path.read_text().splitlines()
-    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
-    return cells[0], cells[2:], [line.strip() for line in lines if line and not line.startswith("|")]
+# Tables 11 and 12
+@seeds
+def test_table11_by_loop(seed):
+    rng = named_rng("table 11", seed)
+    own = {"baseline": ["vanilla", "random"], "gradcam": ["gradcam", "random"], "none": ["vanilla", "random"]}
+    who = [(arm, method) for arm, methods in own.items() for method in methods]
+    rows = [
+        (*pair, *key, *side)
+        for pair, key, side in product(who, SLICES, product(("keep", "forbid", "none"), ("train", "val")))
+    ]
+    copies = pd.DataFrame(rows, columns=["arm", "method", *KEYS, "protect", "split"])
+    copies = copies.assign(DSC_original=rng.uniform(70, 90, len(copies)), DSC_copy=rng.uniform(60, 95, len(copies)))
+    table = table11(copies)
+    assert list(zip(table.arm, table.method, strict=True)) == [
+        *[("gradcam", method) for method in own["gradcam"]],
+        *[(arm, method) for arm in ("baseline", "none") for method in own[arm]],
+    ]
+    for row in table.itertuples():
+        mine = copies[(copies.arm == row.arm) & (copies.method == row.method)]
+        for name, protect, split in (
+            ("gain_keep", "keep", "val"),
+            ("gain_forbid", "forbid", "val"),
+            ("gain_none", "none", "val"),
+            ("gain_keep_train", "keep", "train"),
+        ):
+            part = mine[(mine.protect == protect) & (mine.split == split)]
+            assert getattr(row, name) == pytest.approx(np.mean(part.DSC_copy - part.DSC_original))
+    assert all(has_ends(table, name) for name in ("gain_keep", "gain_forbid", "gain_none", "gain_keep_train"))
 
 
-@cache
-def made_up_tables():
-    scores = pd.concat([made_up_scores(), made_up_scores().query("group == 'original'").assign(group="context")])
-    t3, more = made_up(ARMS, {}, "pages"), made_up([*ARMS, "gradcam.forbid"], {}, "pages")
-    halves = scores[["arm", "seed"]].drop_duplicates().assign(DSC_a=80.0, DSC_b=81.0)
-    return {
-        "table3": table3(scores, PAPER[3]).merge(held_out(halves), "left"),
-        "table4": table4(scores, PAPER[4]),
-        "table5": table5(scores),
-        "table6": table6(t3, t3),
-        "table7": table7(more, more, "gradcam"),
-        "table8": table8(made_up_stress()),
-        "table9": table9(made_up_look()),
-        "table10": table10(made_up_look()),
-    }
+@seeds
+def test_table12_by_loop(seed):
+    rng = named_rng("table 12", seed)
+    scans = pd.DataFrame([(arm, *key) for arm, key in product(ARMS, SLICES)], columns=["arm", *KEYS])
+    scans = scans.assign(DSC_pair=rng.uniform(70, 95, len(scans)), DSC_rescan=rng.uniform(60, 90, len(scans)))
+    areas = scans.drop_duplicates(["arm", "seed", "subject"])[["arm", "seed", "subject"]]
+    areas = areas.assign(CV=rng.uniform(1, 9, len(areas)))
+    table = table12(scans, areas).set_index("arm")
+    assert table.index.tolist() == ["vanilla", "gradcam", "baseline", "none", "random"]
+    pair, dice = (scans.groupby("arm")[name].mean() for name in ("DSC_pair", "DSC_rescan"))
+    variation = areas.groupby("arm").CV.mean()
+    for arm, row in table.iterrows():
+        assert [row.DSC_pair, row.DSC_rescan, row.CV] == pytest.approx([pair[arm], dice[arm], variation[arm]])
+        assert row.pair_minus_none == pytest.approx(pair[arm] - pair["none"])
+        assert row.CV_minus_none == pytest.approx(variation[arm] - variation["none"])
+    assert all(has_ends(table, name) for name in ("DSC_pair", "pair_minus_none", "CV", "CV_minus_none", "DSC_rescan"))
+    empty = table12(scans[:0], areas[:0])
+    assert empty.empty and list(empty) == list(table.reset_index())
 
 
-TABLES = [f"table{n}" for n in range(3, 11)]
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_each_table_becomes_a_page(tmp_path, name):
-    table = made_up_tables()[name]
-    write_table(table, tmp_path, name, ["Made up."])
-    again = pd.read_csv(tmp_path / f"{name}.csv", keep_default_na=False, na_values=[""])
-    pd.testing.assert_frame_equal(again, table.round(4), check_dtype=False)
-    heads, rows, below = page_of(tmp_path / f"{name}.md")
-    assert below == [*CAPTIONS[name], "Made up."] and below[0].startswith(name.replace("table", "Table "))
-    assert {len(row) for row in rows} == {len(heads)} and len(rows) == len(table)
-    text = [[arm_name(v) for v in row if isinstance(v, str)] for row in table.itertuples(index=False)]
-    assert [row[: len(names)] for row, names in zip(rows, text, strict=True)] == text
-    if name == "table7":
-        assert rows[0][2] == "2", "a count is no decimal number"
-
-
-@pytest.mark.parametrize("name", TABLES)
-def test_heads_are_words_and_tell_the_columns_apart(tmp_path, name):
-    write_table(made_up_tables()[name], tmp_path, name)
-    heads, _, below = page_of(tmp_path / f"{name}.md")
-    assert len(set(heads)) == len(heads) and not [h for h in heads if "_" in h or not h[0].isupper() and h[0] != "p"]
-    assert not [line for line in below if "_" in line]
-
-
-def test_every_head_and_caption_is_of_some_table():
-    tables = made_up_tables()
-    columns = {column for table in tables.values() for column in table}
-    assert set(HEADS) <= columns and set(HEADS_OF) <= set(tables) and list(CAPTIONS) == list(tables)
-
-
-def test_the_page_of_claims_has_a_row_per_claim(tmp_path):
-    table = judge(evidence(noise=0.02, seeds=1), "made up")
-    write_claims(table, tmp_path, ["First line.", "Second line."])
-    heads, rows, below = page_of(tmp_path / "claims.md")
-    assert {len(row) for row in rows} == {len(heads)} and [row[0] for row in rows] == sorted(CLAIMS)
-    assert below == ["First line.", "Second line."]
-    for (_, says, verdict, measure, shown, *rest), claim in zip(rows, table.itertuples(), strict=True):
-        assert [says, verdict, measure] == [claim.says, f"**{claim.verdict}**", claim.measure]
-        assert rest == [claim.rule, claim.why] and ("[" in shown) == (claim.low < claim.high)
-        assert float(shown.split()[0]) == pytest.approx(claim.value, abs=0.0051, nan_ok=True)
-    again = pd.read_csv(tmp_path / "claims.csv")
-    assert again.claim.tolist() == table.claim.tolist() and again.says.tolist() == table.says.tolist()
-    assert np.allclose(again.value, table.value.round(4), equal_nan=True)
-
-
-# What was read
-def test_reading_seeds(tmp_path):
-    for s in (0, 2):
-        (tmp_path / f"look-{s}").mkdir()
-        pd.DataFrame({"seed": [s, s], "value": [s, s + 1]}).to_csv(tmp_path / f"look-{s}" / "look.csv", index=False)
-    assert read_seeds(tmp_path, "look", "look.csv", [2, 0]).value.tolist() == [2, 3, 0, 1]
-    with pytest.raises(DataError, match="look-1.*is missing. Run the stage look"):
-        read_seeds(tmp_path, "look", "look.csv", [0, 1])
-
-
-def test_the_record_of_a_study(tmp_path):
-    machine = {"versions": {"torch": "2"}, "device": "x86", "isa": "AVX2", "threads": 1}
-    for i, (arm, seed) in enumerate(product(["baseline", "none"], [0, 1])):
-        (tmp_path / "runs" / f"{arm}-{seed}").mkdir(parents=True)
-        run = (
-            machine
-            | {
-                "params": {"arm": arm, "seed": seed},
-                "code": "c",
-                "data": "d",
-                "seconds": 10.4 + i,
-                "peak_memory_mb": 100 * i,
-            }
-            | ({"threads": 2} if i == 3 else {})
-        )
-        (tmp_path / "runs" / f"{arm}-{seed}" / "run.json").write_text(json.dumps(run))
-    report = {
-        "dataset": "phantom",
-        "simulated": True,
-        "spacing_mm": 0.5,
-        "crop_px": 80,
-        "slices": {"train": 3},
-        "manifest_sha256": "m",
-    }
-    (tmp_path / "report.json").write_text(json.dumps(report | {"subjects": ["left out"]}))
-    told = study_record(tmp_path / "runs", tmp_path, ["baseline", "none"], [0, 1])
-    assert (
-        told["data"] == report
-        and {k: told[k] for k in machine} == machine
-        and told["seconds"] == round(4 * 10.4 + 6)
-        and told["peak_memory_mb"] == 300
-    )
-    assert list(told["runs"]) == ["baseline-0", "baseline-1", "none-0", "none-1"]
-    assert told["runs"]["baseline-1"] == {
-        "params": {"arm": "baseline", "seed": 1},
-        "code": "c",
-        "data": "d",
-        "seconds": 11.4,
-    }
-    assert told["runs"]["none-1"]["threads"] == 2  # where a run differs from the first, it says so
-    with pytest.raises(FileNotFoundError):
-        study_record(tmp_path / "runs", tmp_path, ["baseline"], [2])
+# What it would take
+def test_components_of_pairs_are_means_over_the_pairs():
+    rows = made_up(["vanilla", "gradcam", "occlusion"], {}, "pairs")
+    parts = []
+    for one, other in (("vanilla", "gradcam"), ("vanilla", "occlusion"), ("gradcam", "occlusion")):
+        parts.append(vars(components(crossed_table(gap(rows, [one], [other]), "DSC")[0])))
+    found = vars(pair_components(rows, ["vanilla", "gradcam", "occlusion"]))
+    assert found == pytest.approx(pd.DataFrame(parts).mean().to_dict())
+    takes = what_it_takes(pair_components(rows, ["vanilla", "gradcam"]))
+    line = needed_line(takes)
+    assert all(f"{difference:.2f} DSC" in line for difference in takes.difference) and line.endswith(".")
+    assert needed_line(takes.assign(balanced=pd.NA)).count("more than 1000") == len(takes)
