@@ -162,7 +162,7 @@ def draw_cord_tissue(
     csf: float,  # CSF / WM, mean of the site
 ) -> dict:
     "How bright cord and fluid are, WM = 1, and what makes them uneven."
-    u, contrast = rng.uniform, (gm - 1) * rng.uniform(0.75, 1.8)
+    u, contrast = rng.uniform, (gm - 1) * rng.uniform(0.85, 1.8)
     return {
         "gm": 1 + contrast,
         "gm_slope": u(-0.08, 0.08),

@@ -93,7 +93,7 @@ def draw_subject(
         "lean": rng.normal(0, (0.03, 0.09)).tolist(),
         "acquired_mm": (u(*site.acquired_mm) * u(0.8, 1.25) ** np.array((0.5, -0.5))).tolist(),
         "slice_mm": float(rng.choice(site.slice_mm)),
-        "noise": min(site.noise * math.exp(rng.normal(0, 0.4)), 0.6 * (body.gm - 1)),
+        "noise": min(site.noise * math.exp(rng.normal(0, 0.4)), 0.5 * (body.gm - 1)),
         "taper": u(0, 3),
         "ghost": 0.2 * u() ** 2,
         "ghost_lines": u(2, 9),
