@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from safetensors.torch import load_file
 
-from ada_repro.core import DATA, ROOT, DataError, best_device, folder_hash, whole_file
+from ada_repro.core import DATA, ROOT, DataError, Run, best_device, folder_hash, whole_file
 from ada_repro.data.datasets import prepare
 from ada_repro.evidence.intervals import seed_mean
 from ada_repro.measure.metrics import dice_score
@@ -59,7 +59,7 @@ def main(
     raw: Path = DATA / "raw" / "gm_challenge",  # Folder of the gm_challenge data
 ):
     "Write `benchmarks/realism.csv`, a row per session; print the means with their intervals by person."
-    rows = score_real(Path(raw), DATA / "runs" / "baseline-0", DATA / "slices")
+    rows = score_real(Path(raw), DATA / "runs" / Run("baseline", "paper", 0).name, DATA / "slices")
     out = ROOT / "benchmarks" / "realism.csv"
     sessions = (
         rows.groupby("subject", sort=False)

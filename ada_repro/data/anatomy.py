@@ -10,7 +10,9 @@ __all__ = [
     "union",
     "waves",
     "draw_cord",
+    "draw_canal",
     "draw_surroundings",
+    "draw_cord_tissue",
     "draw_tissue",
     "draw_body",
     "cord_frame",
@@ -19,6 +21,7 @@ __all__ = [
     "bones_beside",
     "bones",
     "roots",
+    "inside_cord",
     "spine",
     "paint",
     "neck",
@@ -107,25 +110,40 @@ def draw_cord(
     rng: np.random.Generator,  # Source of randomness
 ) -> dict:
     "Shape of the cord and of the grey matter in it."
+    horns = HORNS + rng.normal(0, (0.15, 0.15, 0.04), (2, 1, 5, 3)).astype(np.float32)
+    horns[..., 2] *= rng.uniform(0.8, 1.15)
     return {
-        "tilt": rng.normal(0, 0.06),
-        "level": rng.uniform(0.18, 0.62),
-        "size": rng.uniform(0.94, 1.06),
-        "flat": rng.uniform(0.92, 1.12),
-        "tri": rng.uniform(-0.06, 0.02),
-        "horns": HORNS + rng.normal(0, (0.12, 0.12, 0.04), (2, 1, 5, 3)).astype(np.float32),
+        "tilt": rng.normal(0, 0.1),
+        "level": rng.uniform(0.15, 0.75),
+        "size": rng.uniform(0.87, 1.12),
+        "flat": rng.uniform(0.9, 1.18),
+        "tri": rng.uniform(-0.08, 0.04),
+        "horns": horns,
         "drift": [waves(rng, 6) for _ in range(3)],
         "warp": [waves(rng, 9) for _ in range(2)],
         "fine": [waves(rng, 2) for _ in range(2)],
     }
 
 
+def draw_canal(
+    rng: np.random.Generator,  # Source of randomness
+    cord: dict,  # What `draw_cord` drew
+) -> dict:
+    "The canal, by how much fluid it leaves around the cord."
+    front, back, beside = rng.uniform((0.6, 0.6, 1.8), (5, 5, 7))
+    half_width = 6.3 * cord["size"] * cord["flat"] + beside
+    half_depth = 4.3 * cord["size"] / cord["flat"] + (front + back) / 2
+    return {
+        "canal": (half_width, half_depth, (front - back) / 2, rng.uniform(0, 0.12)),
+        "aside": rng.uniform(-1.5, 1.5),
+    }
+
+
 def draw_surroundings(
     rng: np.random.Generator,  # Source of randomness
 ) -> dict:
-    "Shape of what lies around the cord."
+    "Shape of what lies around the canal."
     return {
-        "canal": rng.uniform((10.2, 6.3, -0.8, 0), (13.5, 8.5, 1.2, 0.12)).tolist(),
         "body_mm": rng.uniform((9, 6.5), (13, 9)).tolist(),
         "lamina_mm": rng.uniform(1.8, 3.2),
         "spinous_mm": rng.uniform(8, 25),
@@ -138,33 +156,49 @@ def draw_surroundings(
 
 
 # %% ../../nbs/1_data/11_anatomy.ipynb #a01
-def draw_tissue(
+def draw_cord_tissue(
     rng: np.random.Generator,  # Source of randomness
     gm: float,  # GM / WM, mean of the site
     csf: float,  # CSF / WM, mean of the site
 ) -> dict:
-    "How bright everything is, WM = 1, and what makes it uneven."
+    "How bright cord and fluid are, WM = 1, and what makes them uneven."
+    u, contrast = rng.uniform, (gm - 1) * rng.uniform(0.85, 1.8)
+    return {
+        "gm": 1 + contrast,
+        "gm_slope": u(-0.08, 0.08),
+        "csf": u(0.6, 1.3) if u() < 0.25 else csf * u(0.75, 1.3),
+        "swirl": u(0.02, 0.15),
+        "pulse": u(-0.03, 0.03),
+        "dorsal": 1 + contrast * u(-0.6, 0.5),
+        "septum": 1 + contrast * u(-1, 1),
+        "fissure": u(0, 0.6),
+        "central": u(0, 0.5),
+        "roots": u(0, 1),
+        "root_csf": u(0.5, 1),
+        "flow": waves(rng, 4),
+        "inflow": waves(rng, 2),
+        "grain": waves(rng, 0.8),
+        "grain_sd": u(0.01, 0.04),
+    }
+
+
+def draw_tissue(
+    rng: np.random.Generator,  # Source of randomness
+) -> dict:
+    "How bright everything else is, WM = 1, and what makes it uneven."
     u = rng.uniform
     return {
-        "gm": 1 + (gm - 1) * u(0.85, 1.15),
-        "csf": u(0.98, 1.2) if u() < 0.1 else csf * u(0.85, 1.2),
-        "pulse": u(-0.015, 0.015),
-        "dorsal": u(0.9, 1.02),
-        "fissure": u(0, 0.5),
-        "roots": u(0, 0.8),
-        "root_csf": u(0.6, 0.95),
-        "body": u(0.05, 0.7),
-        "disc": u(0.1, 0.9),
-        "bone": u(0.05, 0.45),
-        "muscle": u(0.35, 0.95),
-        "fat": u(0.2, 1.3),
-        "epidural": u(0.1, 1.2),
-        "nerve": u(0.5, 1.4),
-        "blood": u(0.1, 2.8, 2).tolist(),
+        "body": u(0.05, 1.1),
+        "disc": u(0.1, 1.4),
+        "bone": u(0.02, 0.6),
+        "muscle": u(0.2, 1.1),
+        "fat": u(0.05, 2),
+        "epidural": u(0.05, 1.8),
+        "nerve": u(0.4, 1.6),
+        "blood": u(0.05, 3, 2).tolist(),
+        "uneven": u(0.03, 0.3),
         "strands": waves(rng, 2.5),
         "mottle": waves(rng, 6),
-        "flow": waves(rng, 4),
-        "grain": waves(rng, 0.8),
     }
 
 
@@ -174,8 +208,9 @@ def draw_body(
     csf: float,  # CSF / WM, mean of the site
 ) -> SimpleNamespace:
     "All that makes one subject, before a scanner sees it."
-    cord, around = draw_cord(rng), draw_surroundings(rng)
-    return SimpleNamespace(**cord, **around, **draw_tissue(rng, gm, csf))
+    cord = draw_cord(rng)
+    around = draw_canal(rng, cord) | draw_surroundings(rng)
+    return SimpleNamespace(**cord, **around, **draw_cord_tissue(rng, gm, csf), **draw_tissue(rng))
 
 
 # %% ../../nbs/1_data/11_anatomy.ipynb #c16n
@@ -188,7 +223,7 @@ def cord_frame(
     shift_u, shift_v, turn = (float(drift(0, 0, z)[0, 0]) for drift in s.drift)
     u = x[:, None] - 0.3 * shift_u + 0.5 * s.warp[0](*xyz)
     v = y[None] - 0.5 * shift_v + 0.5 * s.warp[1](*xyz)
-    cos, sin = math.cos(s.tilt + 0.02 * turn), math.sin(s.tilt + 0.02 * turn)
+    cos, sin = math.cos(s.tilt + 0.04 * turn), math.sin(s.tilt + 0.04 * turn)
     return cos * u + sin * v, cos * v - sin * u
 
 
@@ -275,6 +310,23 @@ def roots(
     return [(back, s.root_csf * s.csf, s.roots), (front, s.root_csf * s.csf, s.roots)]
 
 
+def inside_cord(
+    s,  # Subject
+    p,  # (u, v) of every pixel, mm
+    b,  # Half-axis of the cord along v, mm
+    cord,  # Signed distance of the cord, mm
+    grain,  # Of the tissue, WM = 1
+):  # Layers
+    "White matter with its darker or brighter dorsal columns, the septum between them, and the fissure in front."
+    dorsal = np.maximum(rod(p, (0, -0.1 * b, 0.3), (0, -0.95 * b, 1.6)), cord)
+    return [
+        (cord, 1 + grain, 1),
+        (dorsal, s.dorsal + grain, 0.8),
+        (rod(p, (0, -0.1 * b, 0.05), (0, -0.95 * b, 0.1)), s.septum, 0.5),
+        (rod(p, (0, b + 0.3, 0.5), (0, 0.4 * b, 0.05)), s.csf, s.fissure),
+    ]
+
+
 def spine(
     s,  # Subject
     xyz,  # x (n,), y (m,) and height of the pixels, mm
@@ -282,19 +334,21 @@ def spine(
     "Bones, canal and cord at one height."
     p, (a, b), cord, gm = cord_at(s, xyz)
     half_width, half_depth, dv, tri = s.canal
-    dura = oval(p, (0, dv), half_width, half_depth, tri)
-    grain = 0.025 * s.grain(*xyz)
-    dorsal = np.maximum(rod(p, (0, -0.1 * b, 0.3), (0, -0.95 * b, 1.6)), cord)
+    aside = p[0] - s.aside, p[1]
+    dura = oval(aside, (0, dv), half_width, half_depth, tri)
+    flow, grain = s.flow(*xyz), s.grain_sd * s.grain(*xyz)
+    fluid = s.csf * (1 + 0.12 * float(s.inflow(0, 0, xyz[2])[0, 0]))
+    around = bones(s, aside, math.cos(2 * math.pi * xyz[2] / 17 + s.phase))
+    central = 0, 0.13 * b, 0.3
     return [
-        *bones(s, p, math.cos(2 * math.pi * xyz[2] / 17 + s.phase)),
+        *((distance, value * (1 + s.uneven * flow), opacity) for distance, value, opacity in around),
         (dura - s.epidural_mm, s.epidural, 1),
-        (dura, s.csf * (1 + 0.06 * s.flow(*xyz) + s.pulse * p[1]), 1),
+        (dura, fluid * (1 + s.swirl * flow + s.pulse * p[1]), 1),
         *roots(s, p, (a, b), -1),
         *roots(s, p, (a, b), 1),
-        (cord, 1 + grain, 1),
-        (dorsal, s.dorsal, 0.8),
-        (rod(p, (0, b + 0.3, 0.5), (0, 0.4 * b, 0.05)), s.csf, s.fissure),
-        (gm, s.gm + grain, 1),
+        *inside_cord(s, p, b, cord, grain),
+        (gm, 1 + (s.gm - 1) * (1 + s.gm_slope * p[1]) + grain, 1),
+        (rod(p, central, central), s.csf, s.central),
     ]
 
 
@@ -319,7 +373,7 @@ def neck(
     x, y, z = xyz
     p = x[:, None], y[None]
     strands = np.exp(-((s.strands(x, 0.6 * y, z) / 0.25) ** 2))
-    muscle = s.muscle * (1 + 0.12 * s.mottle(*xyz)) + 0.5 * (s.fat - s.muscle) * strands
+    muscle = s.muscle * (1 + s.uneven * s.mottle(*xyz)) + 0.5 * (s.fat - s.muscle) * strands
     skin = oval(p, (0, 5), *s.neck_mm)
     layers = [(skin, s.fat, 1), (skin + s.skin_mm, muscle, 1), (oval(p, (0, 38), 9, 6), 0.03, 1)]
     layers += [(oval(p, (u, 22), 3.5, 3.5), blood, 1) for u, blood in zip((-26, 26), s.blood, strict=True)]
@@ -331,6 +385,7 @@ def anatomy(
     xyz,  # x (n,), y (m,) and height of the pixels, mm
     slice_mm,  # Slice thickness, mm
     reach_mm=26,  # How far from the cord the spine is drawn
+    lean=(0.0, 0.0),  # How far the cord moves along x and y with every millimetre upwards, mm
 ):  # (n, m), WM = 1, air = 0
     "One slice as it is, before a scanner sees it."
     x, y, z = xyz
@@ -339,7 +394,9 @@ def anatomy(
     i, j = np.flatnonzero(abs(x) < reach_mm), np.flatnonzero(abs(y) < reach_mm)
     box = np.ix_(i, j)
     weight = np.clip((reach_mm - np.hypot(x[i, None], y[None, j])) / 4, 0, 1)
-    heights = [z + share * slice_mm for share in (-1 / 3, 0, 1 / 3)]
-    inner = sum(paint(out[box], spine(s, (x[i], y[j], height)), px_mm) for height in heights) / 3
+    inner = 0
+    for up in (-slice_mm / 3, 0, slice_mm / 3):
+        layers = spine(s, (x[i] - lean[0] * up, y[j] - lean[1] * up, z + up))
+        inner = inner + paint(out[box], layers, px_mm) / 3
     out[box] += weight * (inner - out[box])
     return out

@@ -59,15 +59,15 @@ class Site(NamedTuple):
 
 
 SITES = {
-    "site1": Site(0.50, (5,), (100, 100), (0.50, 0.70), 1.22, 1.9, 0.055, "RAS", 10 * (3,)),
+    "site1": Site(0.50, (5,), (100, 100), (0.50, 0.80), 1.22, 1.9, 0.055, "RAS", 10 * (3,)),
     "site2": Site(
-        0.50, (5, 7.5), (320, 320), (0.50, 0.80), 1.20, 1.8, 0.060, "LAS", (15, 7, 11, 13, 9, 12, 10, 13, 11, 12)
+        0.50, (5, 7.5), (320, 320), (0.50, 0.85), 1.20, 1.8, 0.060, "LAS", (15, 7, 11, 13, 9, 12, 10, 13, 11, 12)
     ),
     "site3": Site(
-        0.25, (2.5,), (650, 750), (0.45, 0.60), 1.19, 2.1, 0.065, "LPS", 10 * (20,), (0, 2, 4, 6, 8, 0, 3, 1, 5, 2)
+        0.25, (2.5,), (650, 750), (0.30, 0.75), 1.19, 2.1, 0.065, "LPS", 10 * (20,), (0, 2, 4, 6, 8, 0, 3, 1, 5, 2)
     ),
     "site4": Site(
-        0.29, (5,), (500, 500), (0.50, 0.70), 1.24, 1.6, 0.050, "RPI", (14, 13, 14, 12, 14, 13, 14, 13, 13, 14)
+        0.29, (5,), (500, 500), (0.30, 0.80), 1.24, 1.6, 0.050, "RPI", (14, 13, 14, 12, 14, 13, 14, 13, 13, 14)
     ),
 }
 
@@ -90,16 +90,18 @@ def draw_subject(
     u = rng.uniform
     scanner = {
         "at": (0.0, 0.0),
-        "lean": rng.normal(0, (0.02, 0.06)).tolist(),
+        "lean": rng.normal(0, (0.03, 0.09)).tolist(),
         "acquired_mm": (u(*site.acquired_mm) * u(0.8, 1.25) ** np.array((0.5, -0.5))).tolist(),
         "slice_mm": float(rng.choice(site.slice_mm)),
-        "noise": site.noise * math.exp(rng.normal(0, 0.2)),
-        "taper": u(0, 1.5),
-        "ghost": u(0, 0.05),
+        "noise": min(site.noise * math.exp(rng.normal(0, 0.4)), 0.5 * (body.gm - 1)),
+        "taper": u(0, 3),
+        "ghost": 0.2 * u() ** 2,
         "ghost_lines": u(2, 9),
+        "ghost_turn": u(0, math.pi),
+        "ghost_axis": int(rng.integers(2)),
         "bias": waves(rng, 40),
-        "bias_sd": u(0.03, 0.12),
-        "slope": rng.normal(0, (0.003, 0.006)).tolist(),
+        "bias_sd": u(0.03, 0.25),
+        "slope": rng.normal(0, (0.005, 0.01)).tolist(),
         "gain": u(100, 900),
     }
     hands = [draw_rater(rng) for _ in range(raters)]
@@ -112,7 +114,7 @@ def draw_field(
     site: Site,  # Its pixel and matrix
 ) -> tuple:  # Stored pixels along x and y; where the cord is, from the middle of the image, mm
     "The field of view of one subject, never below 50 mm."
-    matrix = np.maximum(site.matrix * rng.uniform(0.85, 1.1, 2) // 10 * 10, 50 / site.px_mm).astype(int)
+    matrix = np.maximum(site.matrix * rng.uniform(0.65, 1.1, 2) // 10 * 10, 50 / site.px_mm).astype(int)
     off_mm, angle = min(25, matrix.min() * site.px_mm / 2 - 20) * rng.uniform(), rng.uniform(0, 2 * math.pi)
     return tuple(matrix.tolist()), (off_mm * math.cos(angle), off_mm * math.sin(angle))
 
@@ -155,9 +157,11 @@ def weigh_lines(
     k,  # Fourier transform of the slice, zero frequency in the middle; changed in place
 ):
     "The edge of the Fourier transform fades, and lines differ in strength: ringing and ghosts."
-    fade_x, fade_y = (np.exp(-s.taper * np.linspace(-1, 1, n, dtype=np.float32) ** 2) for n in k.shape)
-    ghost = 1 + s.ghost * np.cos(s.ghost_lines * np.arange(k.shape[1], dtype=np.float32))
-    k *= fade_x[:, None] * (fade_y * ghost)
+    weights = [np.exp(-s.taper * np.linspace(-1, 1, n, dtype=np.float32) ** 2) for n in k.shape]
+    lines = np.arange(k.shape[s.ghost_axis], dtype=np.float32)
+    strength = s.ghost * complex(math.cos(s.ghost_turn), math.sin(s.ghost_turn))
+    weights[s.ghost_axis] = weights[s.ghost_axis] * (1 + np.complex64(strength) * np.cos(s.ghost_lines * lines))
+    k *= weights[0][:, None] * weights[1]
 
 
 # %% ../../nbs/1_data/12_phantom.ipynb #p01
@@ -172,7 +176,7 @@ def acquire(
     x, y = acquired_axes(s, z, px_mm, matrix)
     shade = np.exp(s.bias_sd * s.bias(x, y, z) + s.slope[0] * x[:, None] - s.slope[1] * y[None])
     real, imag = rng.standard_normal((2, len(x), len(y)), np.float32) * np.float32(s.noise)
-    k = fft.fftshift(fft.fft2(anatomy(s, (x, y, z), s.slice_mm) * shade + real + 1j * imag))
+    k = fft.fftshift(fft.fft2(anatomy(s, (x, y, z), s.slice_mm, lean=s.lean) * shade + real + 1j * imag))
     weigh_lines(s, k)
     full = np.zeros(matrix, np.complex64)
     i, j = (stored // 2 - acquired // 2 for stored, acquired in zip(matrix, k.shape, strict=True))
@@ -195,7 +199,7 @@ def label(
     *_, cord, gm = cord_at(s, xyz)
     for drawn, rater in zip(labels, s.raters, strict=True):
         in_cord = cord + 0.15 * rater.edge(*xyz) < 0
-        in_gm = in_cord & (gm + rater.habit + 0.145 * rater.hand(*xyz) < 0)
+        in_gm = in_cord & (gm + rater.habit + 0.138 * rater.hand(*xyz) < 0)
         drawn[np.ix_(i, j)] = np.where(in_gm, 1, 2 * in_cord)
     return labels
 

@@ -1,6 +1,7 @@
 """The simulated challenge: its layout, its numbers, and that it is the same every time."""
 
 import itertools
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -20,6 +21,7 @@ from ada_repro.data.phantom import (
     draw_subject,
     label,
     phantom_slices,
+    weigh_lines,
     write_phantom,
     write_subject,
 )
@@ -61,7 +63,7 @@ def test_headers(small, name):
     *px_mm, slice_mm = image.header.get_zooms()
     assert np.allclose(px_mm, site.px_mm) and np.isclose(slice_mm, site.slice_mm).any()
     for stored, about in zip(image.shape[:2], site.matrix, strict=True):
-        assert max(0.85 * about - 10, 50 / site.px_mm - 1) <= stored <= 1.1 * about
+        assert max(0.65 * about - 10, 50 / site.px_mm - 1) <= stored <= 1.1 * about
     assert image.shape[2] == 2 + site.unlabelled[0]
     middle = image.affine @ [*(np.array(image.shape) - 1) / 2, 1]
     assert np.allclose(middle, [0, 0, 0, 1], atol=1e-4)
@@ -80,7 +82,7 @@ def test_mask_lies_on_the_cord_in_every_orientation(small, name):
         nib.as_closest_canonical(nib.load(small / f"{name}-sc01-{kind}.nii.gz")) for kind in ("image", "mask-r1")
     )
     a, m = image.get_fdata(), np.asarray(mask.dataobj)
-    assert 1.03 < a[m == 1].mean() / a[m == 2].mean() < 1.3
+    assert 1.03 < np.median(a[m == 1]) / np.median(a[m == 2]) < 1.4
     off_mm = (np.argwhere(m == 2).mean(0)[:2] - (np.array(m.shape[:2]) - 1) / 2) * SITES[name].px_mm
     assert np.hypot(*off_mm) < min(25, min(m.shape[:2]) * SITES[name].px_mm / 2 - 20) + 2
 
@@ -193,27 +195,71 @@ def test_impossible_numbers(tmp_path, wrong):
 
 
 def test_raters_agree_as_in_the_challenge():
-    """Mean Dice over pairs of raters, on subjects of all sites: 0.84 +- 0.02; and no rater draws what another does."""
+    """Mean Dice over pairs of raters, on subjects of all sites: 0.83 to 0.86; and no rater draws what another does."""
     values = []
-    for i in range(48):
+    for i in range(96):
         rng = named_rng("agreement", i)
         gm = label(draw_subject(rng, list(SITES.values())[i % 4]), rng.uniform(-25, 25), 0.25, (160, 160)) == 1
         values.append(np.mean([dice(a, b) for a, b in itertools.combinations(gm, 2)]))
-    assert 0.82 < np.mean(values) < 0.86 and max(values) < 0.97
+    assert 0.83 < np.mean(values) < 0.86 and max(values) < 0.97
 
 
 def test_contrast_is_that_of_real_scans():
-    """GM/WM on average 1.12-1.21, GM area 13-22 mm2: the ranges of published T2*-weighted cords."""
+    """The middle of GM/WM at 1.12-1.21, of GM area at 13-22 mm2: the ranges of published T2*-weighted cords."""
     ratio, area = [], []
-    for i in range(32):
+    for i in range(64):
         rng = named_rng("contrast", i)
         s, z = draw_subject(rng, list(SITES.values())[i % 4]), rng.uniform(-25, 25)
         image, labels = acquire(s, z, 0.5, (100, 100), rng), label(s, z, 0.5, (100, 100))
         gm, wm = (labels == 1).sum(0) > 2, (labels == 2).all(0)
         ratio.append(image[gm].mean() / image[wm].mean())
         area.append(gm.sum() * 0.25)
-    assert 1.12 < np.mean(ratio) < 1.21 and min(ratio) > 1.02 and max(ratio) < 1.35
-    assert 13 < np.mean(area) < 22 and min(area) > 6 and max(area) < 30
+    assert 1.12 < np.median(ratio) < 1.21 and np.quantile(ratio, 0.05) > 1.02 and max(ratio) < 1.45
+    assert 13 < np.median(area) < 22 and min(area) > 5 and max(area) < 32
+
+
+def test_ranges_of_the_data_card():
+    """What 400 subjects are drawn with fills the ranges that the data card names, and goes no further."""
+    subjects = [draw_subject(named_rng("ranges", i), list(SITES.values())[i % 4]) for i in range(400)]
+    gm, csf, noise = np.transpose([(s.gm, s.csf, s.noise) for s in subjects])
+    assert 1.16 < gm.min() < 1.18 and 1.37 < gm.max() < 1.44
+    assert 0.6 < csf.min() < 0.7 and 2.4 < csf.max() < 2.73 and 0.2 < (csf < 1.3).mean() < 0.4
+    assert noise.min() < 0.03 and noise.max() > 0.1 and (noise <= 0.5001 * (gm - 1)).all()
+    size, flat = np.transpose([(s.size, s.flat) for s in subjects])
+    assert 0.87 <= size.min() < 0.88 and 1.11 < size.max() <= 1.12
+    assert 0.9 <= flat.min() < 0.91 and 1.17 < flat.max() <= 1.18
+    assert max(s.ghost for s in subjects) <= 0.2 and {s.ghost_axis for s in subjects} == {0, 1}
+
+
+def test_fluid_surrounds_every_cord():
+    """As drawn, before any bending: half a millimetre or more in front and behind, and the canal off by at most 1.5."""
+    for i in range(200):
+        s = draw_subject(named_rng("canal", i), SITES["site1"])
+        half_width, half_depth, dv, _ = s.canal
+        width, depth = 6.3 * s.size * s.flat, 4.3 * s.size / s.flat
+        assert 0.6 <= half_depth - depth - abs(dv) <= 5 and 1.8 <= half_width - width <= 7 and abs(s.aside) <= 1.5
+
+
+def steepness(s, lean):
+    "How much brighter or darker a thick slice gets from one pixel to the next along y, on average."
+    s.lean = lean
+    return np.abs(np.diff(acquire(s, 0.0, 0.5, (100, 100), named_rng()), axis=1)).mean()
+
+
+def test_a_cord_that_leans_is_smeared():
+    s = draw_subject(named_rng("smeared"), SITES["site2"])
+    vars(s).update(noise=0.0, ghost=0.0, taper=0.0, acquired_mm=(0.5, 0.5), slice_mm=7.5)
+    assert steepness(s, (0.0, 0.3)) < 0.9 * steepness(s, (0.0, 0.0))
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("turn", [0.0, np.pi / 2])
+def test_ghosts_lie_along_one_axis(axis, turn):
+    """A point has two ghosts on the line through it along that axis, and none elsewhere."""
+    k = np.ones((64, 64), np.complex64)
+    weigh_lines(SimpleNamespace(taper=0.0, ghost=0.2, ghost_turn=turn, ghost_axis=axis, ghost_lines=np.pi / 4), k)
+    seen = np.abs(np.fft.ifft2(k)) > 0.01
+    assert np.argwhere(seen)[:, axis].tolist() == [0, 8, 56] and not np.argwhere(seen)[:, 1 - axis].any()
 
 
 def test_grey_matter_lies_inside_the_cord():
