@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ada_repro.method.mask import build_robustness_data
 from ada_repro.method.saliency import ForegroundScore
+from ada_repro.method.unet import UNet
 from ada_repro.train.training import dice_loss, predict
 
 
@@ -87,6 +88,22 @@ def kornia_augment():
 
 
 # Training
+class PlainUNet(UNet):
+    "The network as everybody writes it: the way up with `torch.cat`."
+
+    def forward(self, x):
+        "Logits."
+        levels = []
+        for down in self.down:
+            levels.append(down(x))
+            x = F.max_pool2d(levels[-1], 2)
+        x = self.bottleneck(x)
+        for up, level in zip(self.up, reversed(levels), strict=True):
+            x = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
+            x = up(torch.cat([x, level], 1))
+        return self.head(x)
+
+
 class AncestorData(Dataset):
     "The ancestor's data set: an image, transformed by scipy, for each index, without end."
 

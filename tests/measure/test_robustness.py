@@ -11,10 +11,10 @@ from ada_repro.core import named_generator
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
 from ada_repro.measure.metrics import score
-from ada_repro.measure.occluded import predict_occluded
+from ada_repro.measure.occluded import RowNorm, applied, overwriting, predict_occluded
 from ada_repro.measure.robustness import cell_groups, evaluate, evaluate_run, score_parts
 from ada_repro.method.mask import build_robustness_data, occlusion_grid
-from ada_repro.method.unet import UNet
+from ada_repro.method.unet import UNet, block
 from ada_repro.train.runs import save_file
 from ada_repro.train.training import cpu_weights, new_state, predict, train
 
@@ -177,3 +177,24 @@ def test_groups_by_brute_force(n, size):
             np.hypot(*(at - (y, x)).T).min() for y in range(r, min(r + size, n)) for x in range(c, min(c + size, n))
         )
         assert group == ("touching" if closest == 0 else "near" if closest <= 3 else "far")
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 32])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_batch_norm_over_rows_is_batch_norm_to_the_bit(channels, layout, dtype):
+    norm = torch.nn.BatchNorm2d(channels).eval()
+    for value in (*norm.parameters(), norm.running_mean, norm.running_var):
+        value.data.uniform_(0.1, 3)
+    x = (3 * torch.randn(5, channels, 7, 12)).to(dtype).contiguous(memory_format=layout)
+    with torch.no_grad():
+        assert torch.equal(RowNorm(norm)(x.clone()), norm(x))
+
+
+def test_layers_that_overwrite_leave_their_input_alone_and_say_the_same():
+    layers = block(3, 4, 0.5, 0.4).to(memory_format=torch.channels_last).eval()
+    x = torch.randn(5, 3, 8, 8).contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    with torch.no_grad():
+        assert torch.equal(applied(overwriting(layers), x), layers(x))
+    assert torch.equal(x, before)
