@@ -17,7 +17,7 @@ from making.results import read_verdicts, studies, verdict_cards, write_studies 
 
 ORDER = tomllib.loads((DOCS / "order.toml").read_text())
 PAGES = ["CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))]
-FILES = ["LICENSE", "CITATION.cff", "params.yaml", "dvc.yaml", "evidence/dvc.yaml", "benchmarks/*.csv", "weights/*.json"]
+FILES = ["LICENSE", "CITATION.cff", "*.yaml", "evidence/dvc.yaml", "benchmarks/*.csv", "weights/*.json"]
 EXPLORER = '<a href="explorer.html"><b>Try it</b>hide a square yourself, here</a>'
 
 

@@ -32,6 +32,7 @@ html_favicon = "static/favicon.svg"
 html_extra_path = ["explorer.html"] if (DOCS / "explorer.html").is_file() else []
 html_copy_source = False
 html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]}
+html_context = {"default_mode": "auto"}
 html_search_scorer = str(DOCS / "static" / "scorer.js")
 
 
@@ -51,7 +52,8 @@ FACTS = " · ".join(filter(None, [f"ada_repro {version}", commit(), "Apache-2.0"
 html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
-    "home_page_in_toc": True,
+    "home_page_in_toc": False,
+    "navbar_persistent": [],
     "show_navbar_depth": 1,
     "max_navbar_depth": 3,
     "footer_content_items": ["extra-footer"],

@@ -81,7 +81,9 @@ def defined(module):
             nodes.setdefault(ast.unparse(node.targets[0]), node)
         elif isinstance(node, ast.AnnAssign):
             nodes.setdefault(ast.unparse(node.target), node)
-    return {name: nodes[name] for name in module.exported if name in nodes}
+    there = [name for name in module.exported if name in nodes]
+    there.sort(key=lambda name: isinstance(nodes[name], ast.Assign | ast.AnnAssign))  # what can be called comes first
+    return {name: nodes[name] for name in there}
 
 
 def full_names(found):
@@ -201,10 +203,8 @@ def function_entry(name, node, module, kind="function", depth=5):
 def class_entry(name, node, module):
     "The entry of a class: what it is made from, and its methods."
     methods = {one.name: one for one in node.body if isinstance(one, ast.FunctionDef)}
-    if "__init__" in methods:
-        found = parameters(methods["__init__"], module.comments)
-    else:
-        found = fields(node, module.comments)
+    start = methods.get("__init__")
+    found = parameters(start, module.comments) if start else fields(node, module.comments)
     lines = [ast.get_docstring(node) or "", "", *parameter_table(found)]
     for method, body in methods.items():
         if not method.startswith("_"):

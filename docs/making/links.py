@@ -3,9 +3,8 @@
 import re
 
 from docutils import nodes
-from sphinx import addnodes
-
 from making.api import full_names, modules
+from sphinx import addnodes
 
 PASSED_OVER = (nodes.reference, nodes.title, addnodes.pending_xref, addnodes.desc_signature)
 

@@ -5,18 +5,28 @@ import re
 
 import nbformat
 
-FOLDED = (ast.Import, ast.ImportFrom), (ast.Assert,)
+FOLDED = {"Imports": (ast.Import, ast.ImportFrom), "What must hold": (ast.Assert,)}
 DIRECTIVE = re.compile(r"(?m)^#\|.*\n?")
 LONGEST_ALT = 300
 
 
-def is_folded(source):
-    "Whether a cell holds nothing but imports, or nothing but assertions."
+def folded_as(source):
+    "What a cell holds that has nothing but imports, or nothing but assertions; '' for any other."
     try:
         statements = ast.parse(source).body
     except SyntaxError:  # a magic
-        return False
-    return any(statements and all(isinstance(one, kind) for one in statements) for kind in FOLDED)
+        return ""
+    for name, kinds in FOLDED.items():
+        if statements and all(isinstance(one, kinds) for one in statements):
+            return name
+    return ""
+
+
+def fold(cell):
+    "Fold a cell if it only prepares or only checks."
+    if name := folded_as(cell.source):
+        cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        cell.metadata["mystnb"] = {"code_prompt_show": name, "code_prompt_hide": name}
 
 
 def plain(markdown):
@@ -74,8 +84,8 @@ def lesson(notebook, title=""):
         cells[0].source = titled(cells[0].source, title)
     for cell in cells:
         cell.source = DIRECTIVE.sub("", cell.source)
-        if cell.cell_type == "code" and is_folded(cell.source):
-            cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
+        if cell.cell_type == "code":
+            fold(cell)
     describe_pictures(cells)
     notebook.cells = cells
     return notebook

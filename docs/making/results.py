@@ -11,7 +11,6 @@ from pathlib import Path
 
 import nbformat
 import yaml
-
 from making.notebooks import write_lesson
 
 KINDS = {"phantom": "simulated scans"}
@@ -152,7 +151,7 @@ def verdict_cards(tables):
     cards = []
     for key, rows in tables.items():
         says, measure = rows[0][1]["says"], rows[0][1]["measure"]
-        lines = [f'<li class="card"><h3><b>{escape(key)}</b> {escape(says)}</h3><p>{escape(measure)}</p>']
+        lines = [f"<li><h3><b>{escape(key)}</b> {escape(says)}</h3><p>{escape(measure)}</p>"]
         for data, row in rows:
             span = f"{float(row['value']):.2f}" if row["value"] else "–"
             if row["low"] and row["low"] != row["high"]:
