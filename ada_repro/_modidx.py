@@ -688,6 +688,42 @@ d = {
                 "ada_repro/evidence/pages.py",
             ),
         },
+        "ada_repro.evidence.report": {
+            "ada_repro.evidence.report.Predictions": (
+                "5_evidence/report.html#predictions",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.dice_rows": ("5_evidence/report.html#dice_rows", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.drawn": ("5_evidence/report.html#drawn", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.in_page": ("5_evidence/report.html#in_page", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.interval": ("5_evidence/report.html#interval", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.pictures_of": (
+                "5_evidence/report.html#pictures_of",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.plot_extremes": (
+                "5_evidence/report.html#plot_extremes",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.read_predictions": (
+                "5_evidence/report.html#read_predictions",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.rounded": ("5_evidence/report.html#rounded", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.slice_scores": (
+                "5_evidence/report.html#slice_scores",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.tables_of": ("5_evidence/report.html#tables_of", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.verdict_rows": (
+                "5_evidence/report.html#verdict_rows",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.write_report": (
+                "5_evidence/report.html#write_report",
+                "ada_repro/evidence/report.py",
+            ),
+        },
         "ada_repro.evidence.reproduced": {
             "ada_repro.evidence.reproduced.by_seed": (
                 "5_evidence/reproduced.html#by_seed",
@@ -732,42 +768,6 @@ d = {
             "ada_repro.evidence.reproduced.write_seeds": (
                 "5_evidence/reproduced.html#write_seeds",
                 "ada_repro/evidence/reproduced.py",
-            ),
-        },
-        "ada_repro.evidence.report": {
-            "ada_repro.evidence.report.Predictions": (
-                "5_evidence/report.html#predictions",
-                "ada_repro/evidence/report.py",
-            ),
-            "ada_repro.evidence.report.dice_rows": ("5_evidence/report.html#dice_rows", "ada_repro/evidence/report.py"),
-            "ada_repro.evidence.report.drawn": ("5_evidence/report.html#drawn", "ada_repro/evidence/report.py"),
-            "ada_repro.evidence.report.in_page": ("5_evidence/report.html#in_page", "ada_repro/evidence/report.py"),
-            "ada_repro.evidence.report.interval": ("5_evidence/report.html#interval", "ada_repro/evidence/report.py"),
-            "ada_repro.evidence.report.pictures_of": (
-                "5_evidence/report.html#pictures_of",
-                "ada_repro/evidence/report.py",
-            ),
-            "ada_repro.evidence.report.plot_extremes": (
-                "5_evidence/report.html#plot_extremes",
-                "ada_repro/evidence/report.py",
-            ),
-            "ada_repro.evidence.report.read_predictions": (
-                "5_evidence/report.html#read_predictions",
-                "ada_repro/evidence/report.py",
-            ),
-            "ada_repro.evidence.report.rounded": ("5_evidence/report.html#rounded", "ada_repro/evidence/report.py"),
-            "ada_repro.evidence.report.slice_scores": (
-                "5_evidence/report.html#slice_scores",
-                "ada_repro/evidence/report.py",
-            ),
-            "ada_repro.evidence.report.tables_of": ("5_evidence/report.html#tables_of", "ada_repro/evidence/report.py"),
-            "ada_repro.evidence.report.verdict_rows": (
-                "5_evidence/report.html#verdict_rows",
-                "ada_repro/evidence/report.py",
-            ),
-            "ada_repro.evidence.report.write_report": (
-                "5_evidence/report.html#write_report",
-                "ada_repro/evidence/report.py",
             ),
         },
         "ada_repro.evidence.scores": {

@@ -36,9 +36,16 @@ def sections(readme):
     return found
 
 
+def described(found):
+    "A figure without words, with the title of its page as its alt text."
+    path, study, item = found.groups()
+    return f"![{ORDER['results'].get(item, item)}, {study}]({path})"
+
+
 def relinked(text, page):
-    "Links to README.md lead to the front page, links to a figure's file to the figure's page."
+    "Links to README.md lead to the front page, links to a figure's file to the figure's page; figures get a text."
     up = "../" * page.count("/")
+    text = re.sub(r"!\[\]\(([^)]*?([\w-]+)/(figure\d+)\.png)\)", described, text)
     text = re.sub(r"\]\((?:\.\./)*README\.md(#[\w-]*)?\)", f"]({up}index.md)", text)
     return re.sub(r"(?<!!)(\[[^\]]*\]\([^)\s]*/figure\d+)\.(?:png|svg)\)", r"\1.md)", text)
 

@@ -11,7 +11,7 @@ from sharing import built_once, copy_checkout, copy_of, edit, run
 from xdist.scheduler import LoadScopeScheduling
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
-SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed"}
+SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed", "site"}
 SLOW_TESTS = {
     "test_a_changed_raw_file_is_noticed",
     "test_a_crafted_file_runs_nothing",
@@ -34,8 +34,8 @@ SLOW_TESTS = {
     "test_realism_is_of_phantoms_alone",
     "test_same_input_same_bytes",
     "test_shuffled_windows_are_the_methods_own_of_other_images",
-    "test_site_builds_without_a_warning",
     "test_the_notebook",
+    "test_tutorial_runs",
     "test_they_are_found_from_any_folder",
     "test_windows_equal_whole_copies",
 }
@@ -47,56 +47,3 @@ def pytest_collection_modifyitems(items):
         fixtures = set(item.fixturenames)
         if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES:
             item.add_marker("slow")
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-
-
-class Together(LoadScopeScheduling):
-    "Hands tests out one by one, but all at once that share what is costly to make."
-
-    def _split_scope(self, nodeid):
-        path = PurePath(nodeid.partition("::")[0])
-        if path.stem in ("test_code", "test_finished"):
-            return "finished"
-        return path.stem if path.parent.name == "measure" else nodeid  # each file of it trains a network
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config, log):
-    return Together(config, log)
-
-
-@pytest.fixture(scope="session")
-def shared_folder(tmp_path_factory):
-    "A folder that all processes of this session share."
-    own = tmp_path_factory.getbasetemp()
-    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
-
-
-def build_fresh(folder):
-    copy_checkout(folder)
-    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
-    edit(folder, profile=("profile: *laptop", "profile: *smoke"))
-
-
-@pytest.fixture(scope="session")
-def fresh(shared_folder):
-    "What a fresh clone holds, set to the smoke profile by one word. Copy it before you change it."
-    return built_once(shared_folder / "fresh" / "ada_repro", build_fresh)
-
-
-@pytest.fixture(scope="session")
-def finished(fresh, shared_folder):
-    "The same after what `make repro` runs. Copy it before you change it."
-
-    def build(folder):
-        copy_of(fresh, folder)
-        code, output = run(folder, "ada_repro.pipeline.start")
-        assert code == 0, output[-3000:]
-
-    return built_once(shared_folder / "finished" / "ada_repro", build)
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    "A copy of the checkout, to do things to."
-    return copy_checkout(tmp_path / "checkout")

@@ -78,7 +78,8 @@ def defined(module):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             nodes[node.name] = node
         elif isinstance(node, ast.Assign):
-            nodes.setdefault(ast.unparse(node.targets[0]), node)
+            for name in re.findall(r"\w+", ast.unparse(node.targets[0])):  # one, or several side by side
+                nodes.setdefault(name, node)
         elif isinstance(node, ast.AnnAssign):
             nodes.setdefault(ast.unparse(node.target), node)
     there = [name for name in module.exported if name in nodes]
@@ -157,11 +158,16 @@ def parameter_table(found):
     "Type, default, meaning and unit of each parameter."
     if not found:
         return []
-    lines = ["| parameter | type | default | meaning | unit |", "| --- | --- | --- | --- | --- |"]
-    for one in found:
-        cells = [cell(one.name, True), cell(one.kind, True), cell(one.default, True), cell(one.meaning), one.unit]
-        lines.append(f"| {' | '.join(cells)} |")
-    return [*lines, ""]
+    columns = {
+        "parameter": [cell(one.name, True) for one in found],
+        "type": [cell(one.kind, True) for one in found],
+        "default": [cell(one.default, True) for one in found],
+        "meaning": [cell(one.meaning) for one in found],
+        "unit": [one.unit for one in found],
+    }
+    filled = {head: cells for head, cells in columns.items() if any(cells)}
+    lines = [list(filled), ["---"] * len(filled), *zip(*filled.values(), strict=True)]
+    return [*(f"| {' | '.join(line)} |" for line in lines), ""]
 
 
 def signature(name, found):
@@ -228,7 +234,7 @@ def module_page(module):
     short = module.name.removeprefix(f"{PACKAGE}.")
     about = ast.get_docstring(module.tree) or ""
     lines = [f"# {short}", "", f"{about}. Explained in [its notebook](../{module.notebook}.ipynb).", ""]
-    lines += [f"```{{py:module}} {module.name}", "```", ""]
+    lines += [f"```{{py:currentmodule}} {module.name}", "```", ""]
     for name, node in defined(module).items():
         lines += entry(name, node, module)
     return "\n".join(lines)
