@@ -695,6 +695,10 @@ d = {
             ),
             "ada_repro.evidence.report.dice_rows": ("5_evidence/report.html#dice_rows", "ada_repro/evidence/report.py"),
             "ada_repro.evidence.report.drawn": ("5_evidence/report.html#drawn", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.first_line": (
+                "5_evidence/report.html#first_line",
+                "ada_repro/evidence/report.py",
+            ),
             "ada_repro.evidence.report.in_page": ("5_evidence/report.html#in_page", "ada_repro/evidence/report.py"),
             "ada_repro.evidence.report.interval": ("5_evidence/report.html#interval", "ada_repro/evidence/report.py"),
             "ada_repro.evidence.report.pictures_of": (

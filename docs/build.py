@@ -92,12 +92,18 @@ def write_pages(source, titles):
     (source / "docs" / "front.md").unlink()
 
 
+def module_of(page):
+    "The module of a lesson, such as method.mask for nbs/2_method/03_mask."
+    return ".".join(part.partition("_")[2] for part in page.split("/")[1:])
+
+
 def write_notebooks(source, titles):
     "Lessons, tutorials and stages."
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
         if ".ipynb_checkpoints" not in path.parts:
             name = path.relative_to(ROOT)
-            write_lesson(path, source / name, titles.get(name.with_suffix("").as_posix(), ""))
+            page = name.with_suffix("").as_posix()
+            write_lesson(path, source / name, titles.get(page) or titles.get(module_of(page), ""))
 
 
 def copy_files(source):

@@ -10,7 +10,7 @@ from ada_repro.core import ROOT
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.method.mask import build_mask, occlude
 from ada_repro.method.saliency import saliency_map
-from ada_repro.train.runs import load_weights
+from ada_repro.train.weights import load_weights
 
 TIMES, SIZE_PX, ORANGE = 5, 10, (255, 146, 43)
 WITHIN = slice(12, 68)

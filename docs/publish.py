@@ -12,6 +12,7 @@ import nbformat
 
 ROOT = Path(__file__).resolve().parents[1]
 KINDS = (".csv", ".md", ".svg", ".png", ".json", ".txt")
+OF_A_RUN = ("report", "reproduced")  # what speaks of a run and not of a study
 LARGEST = 1_000_000
 NOT_SHOWN = re.compile(re.escape(str(ROOT)) + r"/?")
 
@@ -64,9 +65,10 @@ def publish(name, root=ROOT):
     folder, executed = root / "figures" / name, root / "data" / "executed"
     check_run(executed, name)
     to, large = root / "figures" / "published" / name, []
+    shutil.rmtree(to, ignore_errors=True)
     (to / "notebooks").mkdir(parents=True, exist_ok=True)
     for path in sorted(folder.iterdir()):
-        if path.suffix in KINDS:
+        if path.suffix in KINDS and path.stem not in OF_A_RUN:
             shutil.copy2(path, to)
     for stage, path in first_of_each(executed).items():
         text = cleaned(nbformat.read(path, 4))

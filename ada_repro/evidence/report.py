@@ -21,6 +21,7 @@ __all__ = [
     "verdict_rows",
     "in_page",
     "drawn",
+    "first_line",
     "tables_of",
     "pictures_of",
     "write_report",
@@ -182,6 +183,7 @@ TEMPLATE = """<!doctype html>
 looks, hides that square, trains on. Read a column from top to bottom; a difference inside the intervals decides
 nothing.</p>
 <h2>What was run on what</h2><ul>{% for line in basis %}<li>{{ line }}</li>{% endfor %}</ul>
+{% if reproduced %}<h2>Did it reproduce?</h2><p>{{ reproduced }}</p>{% endif %}
 {% for table in tables %}<h2>{{ table.title }}</h2>
 <div class="wide"><table class="{{ table.kind }}"><tr>{% for head in table.heads %}<th>{{ head }}</th>{% endfor %}</tr>
 {% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
@@ -193,6 +195,8 @@ nothing.</p>
 {% for text, link in links %}<li><a href="{{ link }}">{{ text }}</a></li>{% endfor %}</ul>
 </body></html>
 """
+
+# %% ../../nbs/5_evidence/11_report.ipynb #rp12b
 LINKS = {
     "The notebooks as they ran, parameters filled in": "../../data/executed/",
     "The idea in one sitting": "../../nbs/index.ipynb",
@@ -212,6 +216,13 @@ FIGURES_SAY = {
 
 
 # %% ../../nbs/5_evidence/11_report.ipynb #rp13
+def first_line(
+    path: Path,  # Perhaps not there
+) -> str:  # '' where it is not
+    "The sentence that a page begins with."
+    return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else ""
+
+
 def tables_of(
     folder: Path,  # Perhaps with claims.csv, table3.csv, table4.csv
 ) -> list:  # Dictionaries for the template
@@ -255,6 +266,7 @@ def write_report(
         title=title,
         style=STYLE,
         basis=basis,
+        reproduced=first_line(folder / "reproduced.md"),
         tables=tables_of(folder),
         pictures=pictures_of(folder, extremes),
         links=LINKS.items(),

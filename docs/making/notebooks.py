@@ -73,8 +73,8 @@ def describe_pictures(cells):
 
 
 def titled(text, title):
-    "A page under another title."
-    return re.sub(r"\A\s*# .*", lambda _: f"# {title}", text, count=1) if title else text
+    "A page under another title; without one, its own with a capital."
+    return re.sub(r"\A\s*# (.)(.*)", lambda own: f"# {title or own[1].upper() + own[2]}", text, count=1)
 
 
 def lesson(notebook, title=""):

@@ -39,11 +39,13 @@ def test_the_best_stands_above_the_worst():
 def test_a_published_study_is_one_small_file_without_a_request(folder, tmp_path):
     for path in (*folder.glob("*.csv"), *folder.glob("*.svg")):
         (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "reproduced.md").write_text("All numbers < 1 apart.\n\n| more |\n")
     page = write_report(tmp_path, folder.name, ["Data: <made up> & more"], made_up())
     text = page.read_text()
     assert page.stat().st_size < 3_000_000
     assert re.findall(r"(?:src|href)=\"(?!data:|\.\./)", text) == [] and "<script" not in text
     assert "Data: &lt;made up&gt; &amp; more" in text and "@media print" in text
+    assert "<p>All numbers &lt; 1 apart.</p>" in text
     for row in pd.read_csv(folder / "table4.csv").itertuples():
         assert f"<td>{row.DSC:.2f}</td>" in text
     assert text.count("<img ") == len(list(folder.glob("figure?.svg"))) + 1
