@@ -47,3 +47,57 @@ def pytest_collection_modifyitems(items):
         fixtures = set(item.fixturenames)
         if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES:
             item.add_marker("slow")
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+
+
+class Together(LoadScopeScheduling):
+    "Hands tests out one by one, but all at once that share what is costly to make."
+
+    def _split_scope(self, nodeid):
+        path = PurePath(nodeid.partition("::")[0])
+        if path.stem in ("test_code", "test_finished"):
+            return "finished"
+        together = path.parent.name == "measure" or path.stem == "test_site"  # trains a network; builds the site
+        return path.stem if together else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return Together(config, log)
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory):
+    "A folder that all processes of this session share."
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+def build_fresh(folder):
+    copy_checkout(folder)
+    subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
+    edit(folder, profile=("profile: *laptop", "profile: *smoke"))
+
+
+@pytest.fixture(scope="session")
+def fresh(shared_folder):
+    "What a fresh clone holds, set to the smoke profile by one word. Copy it before you change it."
+    return built_once(shared_folder / "fresh" / "ada_repro", build_fresh)
+
+
+@pytest.fixture(scope="session")
+def finished(fresh, shared_folder):
+    "The same after what `make repro` runs. Copy it before you change it."
+
+    def build(folder):
+        copy_of(fresh, folder)
+        code, output = run(folder, "ada_repro.pipeline.start")
+        assert code == 0, output[-3000:]
+
+    return built_once(shared_folder / "finished" / "ada_repro", build)
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    "A copy of the checkout, to do things to."
+    return copy_checkout(tmp_path / "checkout")
