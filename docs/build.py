@@ -57,6 +57,15 @@ def with_cards(text):
     return before + verdict_cards(read_verdicts(studies(ROOT))) + after
 
 
+def with_verdicts(text):
+    "Behind a sentence of the front page, in the place of <C1>, what became of that claim."
+    verdicts = read_verdicts(studies(ROOT))
+    for claim, rows in verdicts.items():
+        said = ", ".join(f"{row['verdict']} ({data})" for data, row in rows)
+        text = text.replace(f"<{claim}>", f"[*{claim} {said}*](what-stands.md)")
+    return text
+
+
 def section_page(heading, title, text):
     "A section of README.md as a page of its own."
     if "<!-- verdicts -->" in text:
@@ -88,7 +97,7 @@ def write_pages(source, titles):
         (source / f"{slug(heading)}.md").write_text(relinked(page, ""))
     front = (DOCS / "front.md").read_text()
     explorer = EXPLORER if (DOCS / "explorer.html").is_file() else ""
-    (source / "index.md").write_text(front.replace("<EXPLORER>", explorer) + contents(source))
+    (source / "index.md").write_text(with_verdicts(front).replace("<EXPLORER>", explorer) + contents(source))
     (source / "docs" / "front.md").unlink()
 
 
