@@ -18,7 +18,7 @@ help:  ## List what can be made
 
 repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params.yaml; did it reproduce?
 	@$(PY) -m ada_repro.pipeline.start
-	@made="$$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "Tables and figures: $$made"; head -n 1 "$$made/reproduced.md"
+	@made="$$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "Tables and figures: $$made, all in one page: $$made/report.html"; head -n 1 "$$made/reproduced.md"
 
 evidence: .venv/stamp  ## The verdicts on the paper's claims, and all that they need
 	@$(PY) -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$($(PY) -m dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"

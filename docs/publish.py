@@ -4,15 +4,14 @@ Of the stages that run many times, the first is shown. What is larger than a meg
 """
 
 import re
-import shutil
 import sys
 from pathlib import Path
 
 import nbformat
 
+from ada_repro.evidence.reproduced import publish as publish_study
+
 ROOT = Path(__file__).resolve().parents[1]
-KINDS = (".csv", ".md", ".svg", ".png", ".json", ".txt")
-OF_A_RUN = ("report", "reproduced")  # what speaks of a run and not of a study
 LARGEST = 1_000_000
 NOT_SHOWN = re.compile(re.escape(str(ROOT)) + r"/?")
 
@@ -62,14 +61,12 @@ def check_run(executed, name):
 
 def publish(name, root=ROOT):
     "Copy tables, figures and notebooks of a finished run; the names of what was too large."
-    folder, executed = root / "figures" / name, root / "data" / "executed"
+    executed = root / "data" / "executed"
     check_run(executed, name)
+    publish_study(name, root / "figures")
     to, large = root / "figures" / "published" / name, []
-    shutil.rmtree(to, ignore_errors=True)
-    (to / "notebooks").mkdir(parents=True, exist_ok=True)
-    for path in sorted(folder.iterdir()):
-        if path.suffix in KINDS and path.stem not in OF_A_RUN:
-            shutil.copy2(path, to)
+    (to / "report.html").unlink(missing_ok=True)  # it speaks of a run, and is large
+    (to / "notebooks").mkdir()
     for stage, path in first_of_each(executed).items():
         text = cleaned(nbformat.read(path, 4))
         if len(text.encode()) > LARGEST:
