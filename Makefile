@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 
-.PHONY: help repro evidence export check test docs bench faults realism sites
+.PHONY: help repro evidence export check test docs publish bench faults realism sites
 .DEFAULT_GOAL = help
 
 help:  ## List what can be made
@@ -18,7 +18,7 @@ help:  ## List what can be made
 
 repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params.yaml; did it reproduce?
 	@$(PY) -m ada_repro.pipeline.start
-	@made="$$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "Tables and figures: $$made"; head -n 1 "$$made/reproduced.md"
+	@made="$$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "Tables and figures: $$made, all in one page: $$made/report.html"; head -n 1 "$$made/reproduced.md"
 
 evidence: .venv/stamp  ## The verdicts on the paper's claims, and all that they need
 	@$(PY) -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$($(PY) -m dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
@@ -40,7 +40,10 @@ faults: .venv/stamp  ## Kills, full disks, crowds on the whole graph: half an ho
 	@$(PY) tests/project/faults.py
 
 docs: .venv/stamp  ## The site, in _docs/html
-	@$(PY) -m sphinx -qWc docs . _docs/html && cp _docs/html/README.html _docs/html/index.html && echo "The pages: _docs/html/index.html"
+	@$(PY) docs/build.py && echo "The pages: _docs/html/index.html"
+
+publish: .venv/stamp  ## A finished run into figures/published: make publish NAME=phantom-evidence
+	@$(PY) docs/publish.py "$(NAME)"
 
 bench: .venv/stamp  ## Ours against peers, alone on the machine: a quarter of an hour; writes docs/benchmarks.md
 	@$(PY) benchmarks/bench.py

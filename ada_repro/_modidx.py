@@ -694,6 +694,46 @@ d = {
                 "ada_repro/evidence/pages.py",
             ),
         },
+        "ada_repro.evidence.report": {
+            "ada_repro.evidence.report.Predictions": (
+                "5_evidence/report.html#predictions",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.dice_rows": ("5_evidence/report.html#dice_rows", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.drawn": ("5_evidence/report.html#drawn", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.first_line": (
+                "5_evidence/report.html#first_line",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.in_page": ("5_evidence/report.html#in_page", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.interval": ("5_evidence/report.html#interval", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.pictures_of": (
+                "5_evidence/report.html#pictures_of",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.plot_extremes": (
+                "5_evidence/report.html#plot_extremes",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.read_predictions": (
+                "5_evidence/report.html#read_predictions",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.rounded": ("5_evidence/report.html#rounded", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.slice_scores": (
+                "5_evidence/report.html#slice_scores",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.tables_of": ("5_evidence/report.html#tables_of", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.verdict_rows": (
+                "5_evidence/report.html#verdict_rows",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.write_report": (
+                "5_evidence/report.html#write_report",
+                "ada_repro/evidence/report.py",
+            ),
+        },
         "ada_repro.evidence.reproduced": {
             "ada_repro.evidence.reproduced.by_seed": (
                 "5_evidence/reproduced.html#by_seed",
@@ -1173,6 +1213,9 @@ d = {
             "ada_repro.method.arms.method_of": ("2_method/arms.html#method_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.published_arms": ("2_method/arms.html#published_arms", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.unimportance": ("2_method/arms.html#unimportance", "ada_repro/method/arms.py"),
+        },
+        "ada_repro.method.copies": {
+            "ada_repro.method.copies.ada_copies": ("2_method/copies.html#ada_copies", "ada_repro/method/copies.py")
         },
         "ada_repro.method.hooks": {
             "ada_repro.method.hooks.Blocked": ("2_method/hooks.html#blocked", "ada_repro/method/hooks.py"),

@@ -1,72 +1,61 @@
-"The site: README and the notebooks as committed. Nothing is run, nothing is fetched."
+"The site, from the sources that build.py has written. Nothing is run, nothing is fetched."
 
-import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
-import nbformat
+DOCS = Path(__file__).resolve().parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(DOCS))
 
-ROOT = Path(__file__).resolve().parents[1]
 project = author = html_title = "ada_repro"
-extensions = ["myst_nb"]
-html_theme = "sphinx_book_theme"
-html_static_path, html_css_files = ["wide.css"], ["wide.css"]
-html_copy_source = False
-root_doc = "README"
-include_patterns = [
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "data/README.md",
-    "docs/*.md",
-    "figures/published/**/table*.md",
-    "figures/published/**/claims.md",
-    "figures/published/**/needed.md",
-    "nbs/*.ipynb",
-    "nbs/*/*.ipynb",
-]
-exclude_patterns = [".*", "_docs", "nbs/**/.*"]
+version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+extensions = ["myst_nb", "making.formulas", "making.links"]
+package_root = ROOT
+exclude_patterns = [".*"]
+
 nb_execution_mode = "off"
+nb_number_source_lines = False
 myst_enable_extensions = ["amsmath", "dollarmath"]
 suppress_warnings = ["myst.header"]
+numfig = True
+numfig_format = {"figure": "Picture %s"}
+python_maximum_signature_line_length = 90
+add_module_names = False
 
-CHAPTERS = {
-    "The idea": ["nbs/index", "nbs/00_core"],
-    "1 Data": ["nbs/1_data/*"],
-    "2 Method": ["nbs/2_method/*"],
-    "3 Training": ["nbs/3_train/*"],
-    "4 Measuring": ["nbs/4_measure/*"],
-    "5 Evidence": ["nbs/5_evidence/*"],
-    "6 Pipeline": ["nbs/6_pipeline/*"],
-    "Experiments": ["nbs/experiments/*", "data/README", "docs/*"],
-    "Working on it": ["CONTRIBUTING", "CHANGELOG"],
-    "Verdicts and tables": ["figures/published/*/claims", "figures/published/*/table*", "figures/published/*/needed"],
+html_theme = "sphinx_book_theme"
+html_math_renderer = "mathml"
+html_static_path = ["static"]
+html_css_files = ["site.css"]
+html_favicon = "static/favicon.svg"
+html_extra_path = ["explorer.html"] if (DOCS / "explorer.html").is_file() else []
+html_copy_source = False
+html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]}
+html_context = {"default_mode": "auto"}
+html_search_scorer = str(DOCS / "static" / "scorer.js")
+
+
+def commit():
+    "The commit of this checkout and its date; '' where there is no git."
+    words = ["git", "log", "-1", "--format=commit %h of %cs"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+CITE = (
+    "Cite the paper (<a href='https://doi.org/10.1093/jigpal/jzab006'>10.1093/jigpal/jzab006</a>), the data it was "
+    "tried on (<a href='https://doi.org/10.1002/mrm.29249'>10.1002/mrm.29249</a>) and this software, as "
+    "<code>CITATION.cff</code> says."
+)
+FACTS = " · ".join(filter(None, [f"ada_repro {version}", commit(), "Apache-2.0"]))
+html_theme_options = {
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+    "home_page_in_toc": False,
+    "navbar_persistent": [],
+    "show_navbar_depth": 1,
+    "max_navbar_depth": 3,
+    "footer_content_items": ["extra-footer"],
+    "extra_footer": f"<p>{FACTS}</p><p>{CITE}</p>",
 }
-OPTIONAL = {"Tutorials": ["nbs/tutorials/*"]}
-
-
-def contents():
-    "The table of contents, chapter by chapter."
-    chapters = CHAPTERS | (OPTIONAL if (ROOT / "nbs" / "tutorials").is_dir() else {})
-    parts = []
-    for caption, pages in chapters.items():
-        parts.append("\n".join(["```{toctree}", ":hidden:", ":glob:", f":caption: {caption}", *pages, "```"]))
-    return "\n\n".join(["", *parts, ""])
-
-
-def readable(app, page, source):
-    "README gets the table of contents; tables get a title; notebooks lose the directives meant for nbdev."
-    if page == root_doc:
-        source[0] += contents()
-    if page.startswith("figures/"):
-        source[0] = f"# {page.removeprefix('figures/published/')}\n\n" + source[0]
-    if not page.startswith("nbs/"):
-        return
-    notebook = nbformat.reads(source[0], 4)
-    notebook.cells = [cell for cell in notebook.cells if not cell.source.startswith("#| default_exp")]
-    for cell in notebook.cells:
-        cell.source = re.sub(r"(?m)^#\|.*\n?", "", cell.source)
-    source[0] = nbformat.writes(notebook)
-
-
-def setup(app):
-    app.connect("source-read", readable)

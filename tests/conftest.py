@@ -11,7 +11,7 @@ from sharing import built_once, copy_checkout, copy_of, edit, run
 from xdist.scheduler import LoadScopeScheduling
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
-SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed"}
+SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed", "site"}
 SLOW_TESTS = {
     "test_a_changed_raw_file_is_noticed",
     "test_a_crafted_file_runs_nothing",
@@ -34,8 +34,8 @@ SLOW_TESTS = {
     "test_realism_is_of_phantoms_alone",
     "test_same_input_same_bytes",
     "test_shuffled_windows_are_the_methods_own_of_other_images",
-    "test_site_builds_without_a_warning",
     "test_the_notebook",
+    "test_tutorial_runs",
     "test_they_are_found_from_any_folder",
     "test_windows_equal_whole_copies",
 }
@@ -57,7 +57,8 @@ class Together(LoadScopeScheduling):
         path = PurePath(nodeid.partition("::")[0])
         if path.stem in ("test_code", "test_finished"):
             return "finished"
-        return path.stem if path.parent.name == "measure" else nodeid  # each file of it trains a network
+        together = path.parent.name == "measure" or path.stem == "test_site"  # trains a network; builds the site
+        return path.stem if together else nodeid
 
 
 @pytest.hookimpl(optionalhook=True)

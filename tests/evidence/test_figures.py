@@ -349,7 +349,9 @@ def test_both_notebooks_on_made_up_runs(tree):
     made = {p.name for p in (root / "figures" / "phantom-test").iterdir()}
     assert made == {f"table{n}.{e}" for n in (3, 4, 5) for e in ("csv", "md")} | {
         f"figure{n}.{e}" for n in range(1, 5) for e in ("svg", "png")
-    } | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md"}
+    } | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md", "report.html"}
+    report = (root / "figures" / "phantom-test" / "report.html").read_text()
+    assert "Did it reproduce?</h2><p>Nothing is published for this profile" in report and report.count("<img ") == 5
     assert len(pd.read_csv(root / "figures" / "phantom-test" / "seeds.csv")) == 8 * 2 * 2
     page = (root / "figures" / "phantom-test" / "reproduced.md").read_text()
     assert page.startswith("Nothing is published for this profile")

@@ -218,10 +218,6 @@ def test_public_functions_are_documented(module):
         assert undocumented(thing) == [], f"{public}: each parameter has its own line and comment"
 
 
-def test_site_builds_without_a_warning(tmp_path):
-    subprocess.run([sys.executable, "-m", "sphinx", "-qWc", "docs", ".", tmp_path / "html"], cwd=ROOT, check=True)
-
-
 # Experiments: parameters, calls and pictures
 @over(EXPERIMENTS)
 def test_experiment_parameters_carry_no_numbers(path):

@@ -1,0 +1,173 @@
+"The site as a reader meets it: built once, every link followed, and looked at in headless Chromium."
+
+import html
+import re
+import shutil
+import subprocess
+import sys
+from urllib.parse import unquote
+
+import pytest
+from sharing import ROOT, built_once
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
+SIZES = [(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")]
+LOOKED_AT = [
+    *("index", "what-stands", "what-came-out", "nbs/index", "nbs/2_method/02_saliency", "nbs/4_measure/01_metrics"),
+    *("api", "api/method.saliency", "docs/what_stands", "docs/promises", "docs/benchmarks", "studies", "CONTRIBUTING"),
+    *("nbs/tutorials/own_loop", "nbs/tutorials/your_scans", "nbs/tutorials/add_a_method", "nbs/3_train/01_augment"),
+]
+SOUGHT = [
+    *("saliency_map", "guided_backprop", "build_mask", "occlude", "ada_copies", "train", "dice_score", "UNet"),
+    *("load_slices", "write_report"),
+]
+
+
+def build(folder):
+    done = subprocess.run([sys.executable, ROOT / "docs" / "build.py", folder], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def site(shared_folder):
+    "The folder of the pages; a build with a warning fails."
+    return built_once(shared_folder / "site", build) / "html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    "A browser without a window."
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed")
+    driver = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with driver.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield chromium
+        chromium.close()
+
+
+def open_page(browser, width=1400, scheme="light"):
+    "A page, and the list that whatever goes wrong in it is put in."
+    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+    faults = []
+    page.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else faults.append(asked.url))
+    return page, faults
+
+
+# Files
+def pages_of(site):
+    return [path for path in site.rglob("*.html") if "_static" not in path.parts]
+
+
+def text_of(path):
+    "A page without its code."
+    return re.sub(r"<pre>.*?</pre>", "", path.read_text(), flags=re.S)
+
+
+def test_every_local_link_resolves(site):
+    broken, anchors = set(), {}
+    for path in pages_of(site):
+        anchors[path] = set(re.findall(r'\bid="([^"]+)"', path.read_text()))
+    for path in anchors:
+        for link in re.findall(r'\b(?:href|src)="([^"]+)"', text_of(path)):
+            link = unquote(html.unescape(link))
+            if re.match(r"[a-z]+:|//", link):
+                continue
+            file, _, anchor = link.partition("#")
+            to = (path.parent / file.split("?")[0]).resolve() if file else path
+            if not to.is_file() or (anchor and to in anchors and anchor not in anchors[to]):
+                broken.add(f"{path.relative_to(site)}: {link}")
+    assert sorted(broken)[:10] == []
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    for path in pages_of(site):
+        asked = re.findall(
+            r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//[^"]+|<link[^>]+href="https?:[^"]+', path.read_text()
+        )
+        assert asked == [], path
+
+
+def test_formulas_are_mathml(site):
+    text = (site / "nbs" / "4_measure" / "01_metrics.html").read_text()
+    assert "<math" in text and not re.search(r"<script[^>]*mathjax", text, re.I)
+
+
+def test_every_picture_has_an_alt_text(site):
+    for path in pages_of(site):
+        for picture in re.findall(r"<img[^>]*>", text_of(path)):
+            assert re.search(r'alt="[^"]{10,}"', picture), f"{path.name}: {picture[:100]}"
+
+
+def test_a_name_in_backticks_leads_to_its_entry(site):
+    text = (site / "nbs" / "tutorials" / "own_loop.html").read_text() + (site / "nbs" / "index.html").read_text()
+    text += (site / "nbs" / "2_method" / "05_copies.html").read_text()
+    assert len(re.findall(r'<a class="reference internal" href="[./]*api/[\w.]+\.html#ada_repro\.', text)) > 0
+
+
+def test_a_published_notebook_has_outputs(site):
+    for path in site.glob("figures/**/notebooks/*.html"):
+        assert 'class="output' in path.read_text(), path.name
+
+
+def test_the_footer_says_version_licence_and_how_to_cite(site):
+    text = (site / "index.html").read_text()
+    assert re.search(r"ada_repro \d+\.\d+\.\d+", text) and "Apache-2.0" in text and "CITATION.cff" in text
+
+
+# In a browser
+@pytest.mark.parametrize("width, scheme", SIZES)
+def test_pages_fit_and_nothing_goes_wrong(site, browser, width, scheme):
+    page, faults = open_page(browser, width, scheme)
+    studies = sorted(path.relative_to(site).with_suffix("").as_posix() for path in site.glob("figures/**/*5.html"))
+    wide = []
+    for name in [*LOOKED_AT, *studies[:3]]:
+        page.goto((site / f"{name}.html").as_uri())
+        if page.evaluate("document.documentElement.scrollWidth > innerWidth"):
+            wide.append(name)
+    page.close()
+    assert wide == [] and faults == []
+
+
+def test_code_of_120_characters_is_not_cut(site, browser):
+    page, _ = open_page(browser)
+    for name in ("nbs/2_method/02_saliency", "nbs/5_evidence/02_intervals"):
+        page.goto((site / f"{name}.html").as_uri())
+        cut = "[...document.querySelectorAll('.bd-article pre')].filter(p => p.scrollWidth > p.clientWidth + 1).length"
+        assert page.evaluate(cut) == 0
+        room = "(p => p.clientWidth / 7.23)(document.querySelector('.bd-article pre'))"  # 12 px of a fixed width
+        assert page.evaluate(room) >= 110
+    page.close()
+
+
+def test_data_keep_their_greys_at_night(site, browser):
+    page, _ = open_page(browser, 1400, "dark")
+    page.goto((site / "nbs" / "2_method" / "02_saliency.html").as_uri())
+    shown = "[...document.querySelectorAll('.bd-content img')].map(i => getComputedStyle(i).filter)"
+    assert set(page.evaluate(shown)) == {"none"}
+    page.close()
+
+
+@pytest.mark.parametrize("width", [400, 1400])
+def test_there_is_one_search_box(site, browser, width):
+    page, _ = open_page(browser, width)
+    page.goto((site / "index.html").as_uri())
+    assert page.locator(".search-button, .search-button-field").locator("visible=true").count() == 1
+    page.close()
+
+
+def test_what_is_sought_comes_first(site, browser):
+    page, _ = open_page(browser)
+    missed = {}
+    for name in SOUGHT:
+        page.goto((site / "search.html").as_uri() + f"?q={name}")
+        page.wait_for_selector("#search-results ul.search li a")
+        first = page.locator("#search-results ul.search li a").first.get_attribute("href")
+        if not re.search(rf"api/[\w.]+\.html.*#ada_repro\.[\w.]+\.{name}$", first):
+            missed[name] = first
+    page.close()
+    assert missed == {}
