@@ -35,7 +35,7 @@ def scored():
     state = new_state(width=4, dropout=0.0, bn_momentum=0.4, lr=0.01, seed=0)
     list(
         train(
-            state, slices, slices, arm="none", seed=0, standard_epochs=24, cycles=0, ada_epochs=0, size=5, batch_size=4
+            state, slices, slices, arm="none", seed=0, standard_epochs=80, cycles=0, ada_epochs=0, size=5, batch_size=4
         )
     )
     return slices, state.model, *evaluate(state.model, slices, size=5, near_px=2.5)

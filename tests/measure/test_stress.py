@@ -35,7 +35,7 @@ def trained(images, targets):
         new_state(width=4, dropout=0.0, bn_momentum=0.4, lr=0.01, seed=0),
         Slices(images, targets, pd.DataFrame({"spacing_mm": [1.0] * len(images)})),
     )
-    list(train(state, data, data, arm="none", seed=0, standard_epochs=24, cycles=0, ada_epochs=0, size=5, batch_size=4))
+    list(train(state, data, data, arm="none", seed=0, standard_epochs=80, cycles=0, ada_epochs=0, size=5, batch_size=4))
     return state.model
 
 
