@@ -124,7 +124,7 @@ def wide():
 @cache
 def baseline():
     "The pipeline's baseline and its validation slices, if they are at hand; else a small network and slices like them."
-    weights = DATA / "runs" / "baseline-0" / "best.safetensors"
+    weights = DATA / "runs" / "baseline-paper-0" / "best.safetensors"
     if weights.is_file() and (DATA / "slices").is_dir():
         width = load_file(weights)["head.weight"].shape[1]
         return load_model(weights, width).eval(), load_slices(DATA / "slices").subset("val").to(DEVICE)
