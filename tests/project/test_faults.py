@@ -204,13 +204,10 @@ def test_nothing_else_determines_a_run_and_all_of_it_is_in_the_key():
 def test_weights_that_are_not_finite_are_no_state_to_go_on_from(project, slices, monkeypatch):
     "A loss between -1 and 0 cannot explode; weights can, and after the last batch of an epoch no loss would tell."
     monkeypatch.setattr("ada_repro.train.runs.DATA", with_slices(project, slices) / "data")
+    state = new_state(**MODEL)
+    state.optimizer.param_groups[0]["lr"] = float("inf")
     with pytest.raises(FloatingPointError, match="last batch of epoch 1"):
-        fit(
-            project / "data" / "runs" / "gradcam-paper-0",
-            new_state(**MODEL | {"lr": float("inf")}),
-            slices,
-            **HOW | {"batch_size": 16},
-        )
+        fit(project / "data" / "runs" / "gradcam-paper-0", state, slices, **HOW | {"batch_size": 16})
     assert not (project / "data" / "runs").exists() and not list((project / "data").glob("checkpoints/*/*"))
 
 
