@@ -18,7 +18,8 @@ from making.results import read_verdicts, studies, verdict_cards, write_studies 
 ORDER = tomllib.loads((DOCS / "order.toml").read_text())
 PAGES = ["CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))]
 FILES = ["LICENSE", "CITATION.cff", "*.yaml", "evidence/dvc.yaml", "benchmarks/*.csv", "weights/*.json"]
-EXPLORER = '<a href="explorer.html"><b>Try it</b>hide a square yourself, here</a>'
+EXPLORER_PAGE = DOCS / "explorer.html"
+EXPLORER = '<a href="docs/explorer.html"><b>Try it</b>hide a square yourself, here</a>'
 
 
 def slug(heading):
@@ -96,7 +97,7 @@ def write_pages(source, titles):
         page = section_page(heading, titles.get(f"README#{heading}", ""), text)
         (source / f"{slug(heading)}.md").write_text(relinked(page, ""))
     front = (DOCS / "front.md").read_text()
-    explorer = EXPLORER if (DOCS / "explorer.html").is_file() else ""
+    explorer = EXPLORER if EXPLORER_PAGE.is_file() else ""
     (source / "index.md").write_text(with_verdicts(front).replace("<EXPLORER>", explorer) + contents(source))
     (source / "docs" / "front.md").unlink()
 
@@ -175,7 +176,10 @@ def build(folder):
         part.mkdir(parents=True)
     write_sources(source)
     words = [sys.executable, "-m", "sphinx", "-qW", "--keep-going", "-d", folder / "doctrees", "-c", DOCS]
-    return subprocess.run([*words, source, html]).returncode
+    done = subprocess.run([*words, source, html])
+    if EXPLORER_PAGE.is_file():
+        shutil.copy2(EXPLORER_PAGE, html / "docs")
+    return done.returncode
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_favicon = "static/favicon.svg"
-html_extra_path = ["explorer.html"] if (DOCS / "explorer.html").is_file() else []
 html_copy_source = False
 html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]}
 html_context = {"default_mode": "auto"}
