@@ -308,6 +308,7 @@ def last_state(
     return {name: code for code, name in (line.split("  ", 1) for line in lines)}
 
 
+# %% ../../nbs/6_pipeline/05_code.ipynb #c22b
 def unexported(
     root: Path,  # Of the project
     last: dict[str, str],  # Of `last_state`
