@@ -125,6 +125,7 @@ def draw_cord(
     }
 
 
+# %% ../../nbs/1_data/11_anatomy.ipynb #c14o
 def draw_canal(
     rng: np.random.Generator,  # Source of randomness
     cord: dict,  # What `draw_cord` drew

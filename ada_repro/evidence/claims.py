@@ -115,7 +115,7 @@ def exactly(
 
 
 def negative(
-    one: Estimate,
+    one: Estimate,  # Of an effect
 ) -> Estimate:
     "The same effect, taken the other way round."
     return Estimate(-one.value, one.variances, one.df)

@@ -92,8 +92,8 @@ class Source:
 class Apart:
     "A table of seeds and subjects, taken apart."
 
-    seeds: Source
-    subjects: Source
+    seeds: Source  # What the seeds explain
+    subjects: Source  # What the subjects explain
     residual: np.ndarray  # Mean square of what neither explains
     residual_share: float  # Its factor in the variance of the mean
 

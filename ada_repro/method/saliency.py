@@ -111,7 +111,10 @@ def gradcam(score, x, layer):
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c18n
-def positive_part(back, sent):
+def positive_part(
+    back,  # Gradients that a ReLU sends back, a tuple
+    sent,  # Gradients that it was sent
+):  # A tuple
     "In place of the gradient that a ReLU sends back."
     return tuple(gradient.relu() for gradient in back)
 
