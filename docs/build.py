@@ -46,6 +46,7 @@ def described(found):
 def relinked(text, page):
     "Links to README.md lead to the front page, links to a figure's file to the figure's page; figures get a text."
     up = "../" * page.count("/")
+    text = re.sub(r"\[([^\]]*)\]\(((?:\.\./)*docs/explorer\.html)\)", r'<a href="\2">\1</a>', text)  # no page of Sphinx
     text = re.sub(r"!\[\]\(([^)]*?([\w-]+)/(figure\d+)\.png)\)", described, text)
     text = re.sub(r"\]\((?:\.\./)*README\.md(#[\w-]*)?\)", f"]({up}index.md)", text)
     return re.sub(r"(?<!!)(\[[^\]]*\]\([^)\s]*/figure\d+)\.(?:png|svg)\)", r"\1.md)", text)
@@ -134,9 +135,9 @@ def toctree(caption, pages):
 def write_chapters(source):
     "A page for each chapter that lists its notebooks."
     for part in ORDER["part"]:
-        for folder, title in part.get("chapters", []):
+        for folder, title, *words in part.get("chapters", []):
             pages = [f"{Path(folder).name}/{path.stem}" for path in sorted((source / folder).glob("*.ipynb"))]
-            lines = [f"# {title}", "", "```{toctree}", ":maxdepth: 1", *pages, "```", ""]
+            lines = [f"# {title}", "", *words, "", "```{toctree}", ":maxdepth: 1", *pages, "```", ""]
             (source / f"{folder}.md").write_text("\n".join(lines))
 
 
@@ -144,7 +145,7 @@ def contents(source):
     "The table of contents, part by part."
     parts = []
     for part in ORDER["part"]:
-        chapters = [folder for folder, _ in part.get("chapters", [])]
+        chapters = [folder for folder, *_ in part.get("chapters", [])]
         parts.append(toctree(part["name"], [*existing(source, part["pages"]), *chapters]))
     return "".join(parts)
 
