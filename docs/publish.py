@@ -18,7 +18,8 @@ NOT_SHOWN = re.compile(re.escape(str(ROOT)) + r"/?")
 
 def told(notebook):
     "The values that a notebook was given, by name."
-    cells = [cell.source for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    tags = {"parameters", "injected-parameters"}  # the defaults, and below them what papermill was told
+    cells = [cell.source for cell in notebook.cells if tags & set(cell.metadata.get("tags", []))]
     return dict(re.findall(r"(?m)^(\w+)(?::[^=\n]+)? = (.+?)(?:  #.*)?$", "\n".join(cells)))
 
 
