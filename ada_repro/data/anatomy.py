@@ -183,6 +183,7 @@ def draw_cord_tissue(
     }
 
 
+# %% ../../nbs/1_data/11_anatomy.ipynb #a02t
 def draw_tissue(
     rng: np.random.Generator,  # Source of randomness
 ) -> dict:

@@ -146,7 +146,7 @@ def told(
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c05nb
 def shown(
-    one: Estimate,
+    one: Estimate,  # Of an effect
     level: float,  # Of its interval
     sign: str = "",  # + to write it in any case
 ) -> str:

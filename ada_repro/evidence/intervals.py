@@ -202,9 +202,9 @@ def take_apart(
 class Components:
     "Variance components of a value: how much seeds, subjects and the rest each add to the variance of a cell."
 
-    seed: float
-    subject: float
-    residual: float
+    seed: float  # Of the trainings
+    subject: float  # Of the people
+    residual: float  # Of what neither explains
 
 
 def components(

@@ -65,7 +65,7 @@ def study(tmp_path_factory):
                     slices,
                     arm="none",
                     seed=0,
-                    standard_epochs=24,
+                    standard_epochs=80,
                     cycles=0,
                     ada_epochs=0,
                     size=5,
