@@ -11,8 +11,29 @@ from sharing import built_once, copy_checkout, copy_of, edit, run
 from xdist.scheduler import LoadScopeScheduling
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
-SLOW_FIXTURES = {"finished", "fresh", "stages", "repository", "chain", "undisturbed", "site"}
+SLOW_FIXTURES = {
+    "study",
+    "scored",
+    "scene",
+    "finished",
+    "fresh",
+    "stages",
+    "repository",
+    "chain",
+    "undisturbed",
+    "site",
+}
 SLOW_TESTS = {
+    "test_resampling_has_the_same_bits_on_every_processor",
+    "test_check_from_the_command_line",
+    "test_noise_alone_does_not_stand",
+    "test_the_last_epoch_is_not_judged",
+    "test_verdicts_are_those_of_the_paper_unless_one_would_differ",
+    "test_every_transposed_or_shifted_open_mask_is_refused",
+    "test_inside_and_outside_by_taking_pixels_out",
+    "test_equal_weights_are_scored_alike_and_others_apart",
+    "test_broken_slices_are_refused",
+    "test_open_data_prepared",
     "test_a_changed_raw_file_is_noticed",
     "test_a_crafted_file_runs_nothing",
     "test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not",
@@ -45,7 +66,7 @@ def pytest_collection_modifyitems(items):
     "Mark the slow ones, and begin with them."
     for item in items:
         fixtures = set(item.fixturenames)
-        if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES:
+        if item.originalname in SLOW_TESTS or fixtures & SLOW_FIXTURES or item.path.parent.name == "docs":
             item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 

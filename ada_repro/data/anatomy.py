@@ -312,6 +312,7 @@ def roots(
     return [(back, s.root_csf * s.csf, s.roots), (front, s.root_csf * s.csf, s.roots)]
 
 
+# %% ../../nbs/1_data/11_anatomy.ipynb #c22o
 def inside_cord(
     s,  # Subject
     p,  # (u, v) of every pixel, mm
@@ -329,6 +330,7 @@ def inside_cord(
     ]
 
 
+# %% ../../nbs/1_data/11_anatomy.ipynb #c22p
 def spine(
     s,  # Subject
     xyz,  # x (n,), y (m,) and height of the pixels, mm

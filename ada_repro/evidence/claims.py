@@ -333,8 +333,8 @@ def lost_under_cells(
 class Share:
     "A part of an uncertain whole; NaN where the whole may be nothing."
 
-    part: Estimate
-    whole: Estimate
+    part: Estimate  # What is counted
+    whole: Estimate  # What it is counted in
 
     @property
     def value(self) -> float:
