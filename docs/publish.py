@@ -69,7 +69,10 @@ def publish(name, root=ROOT):
     (to / "report.html").unlink(missing_ok=True)  # it speaks of a run, and is large
     (to / "notebooks").mkdir()
     for stage, path in first_of_each(executed).items():
-        text = cleaned(nbformat.read(path, 4))
+        notebook = nbformat.read(path, 4)
+        text = cleaned(notebook)
+        if not any(cell.get("outputs") for cell in notebook.cells):
+            continue  # shows nothing
         if len(text.encode()) > LARGEST:
             large.append(path.name)
         else:

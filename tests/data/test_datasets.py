@@ -447,7 +447,7 @@ def test_open_data_prepared(tmp_path):
 def trained(challenge, tmp_path):
     "A project whose baseline has ended; its network has learnt nothing."
     (tmp_path / "dvc.yaml").touch()
-    slices, run = tmp_path / "data" / "slices", tmp_path / "data" / "runs" / "baseline-0"
+    slices, run = tmp_path / "data" / "slices", tmp_path / "data" / "runs" / "baseline-paper-0"
     prepare("phantom", challenge, slices, 0.5, 40)
     run.mkdir(parents=True)
     save_file(UNet(2).state_dict(), run / "best.safetensors")
@@ -464,7 +464,7 @@ def realism(folder, raw):
 
 def test_realism_is_of_phantoms_alone(trained, challenge):
     phantom_run = runpy.run_path(str(ROOT / "benchmarks" / "realism.py"))["phantom_run"]
-    run, slices = trained / "data" / "runs" / "baseline-0", trained / "data" / "slices"
+    run, slices = trained / "data" / "runs" / "baseline-paper-0", trained / "data" / "slices"
     assert phantom_run(run, slices)[1]["crop_px"] == 40
     code, out, err = realism(trained, challenge)
     assert (
