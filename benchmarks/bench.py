@@ -7,6 +7,7 @@
 import sys
 import warnings
 from functools import partial
+from itertools import chain
 
 import growth
 import numpy as np
@@ -360,7 +361,7 @@ def publish(parts):
 
 def main(*names):
     chosen = [f for f in ROWS if not names or f.__name__ in names]
-    table = pd.DataFrame([r for f in chosen for r in f()])
+    table = pd.DataFrame(chain.from_iterable(f() for f in chosen))
     if names:
         return
     table.to_csv(ROOT / "benchmarks" / "results.csv", index=False, float_format="%.5g")

@@ -29,6 +29,7 @@ __all__ = [
 # %% ../../nbs/1_data/01_files.ipynb #f02
 import re
 import zlib
+from itertools import product
 from pathlib import Path
 
 from ..core import DataError
@@ -115,7 +116,7 @@ def unpack(
 
 # %% ../../nbs/1_data/01_files.ipynb #f14
 SIZE_1, SIZE_2 = 348, 540  # Bytes of a NIfTI-1 and of a NIfTI-2 header; the file begins with that number
-BEGINNINGS = {n.to_bytes(4, order): n for n in (SIZE_1, SIZE_2) for order in ("little", "big")}
+BEGINNINGS = {n.to_bytes(4, order): n for n, order in product((SIZE_1, SIZE_2), ("little", "big"))}
 
 
 def other_name(

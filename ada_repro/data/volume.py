@@ -114,7 +114,8 @@ def read_scans(
         image = read_nifti(image_path, rules.orientation)
     except DataError as e:
         faults.append(e)
-    for path in [*mask_paths, cord_path] if cord_path else mask_paths:
+    paths = [*mask_paths, cord_path] if cord_path else mask_paths
+    for path in paths:
         try:
             scans.append(read_mask(path, image, rules.orientation))
         except DataError as e:

@@ -40,14 +40,14 @@ from ..method.arms import arm_order
 # %% ../../nbs/5_evidence/01_scores.ipynb #c05
 CELLS = ("touching", "near", "far")
 VALUES = ["DSC", "HSD", "HSD_rows", "TPR", "TNR", "PPV", "DSC_raters"]
-SLICE = ["fold", "seed", "weights", "subject", "slice"]
+SLICE = ["fold", "seed", "weights", "subject", "person", "slice"]
 
 
 def keys_of(
     rows: pd.DataFrame,  # Of any table
 ) -> list:  # Those of its columns that are keys
     "What tells one slice of one run of an arm from another, and whose it is."
-    return [key for key in (*SLICE, "person") if key in rows]
+    return [key for key in SLICE if key in rows]
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c06n
@@ -131,6 +131,7 @@ def made_up_scores(
                 "seed": seed,
                 "weights": weights,
                 "subject": f"sub-{person}",
+                "person": f"sub-{person}",
                 "slice": i,
             }
             counts = {"group": group, "cells": cells, "empty": 0}

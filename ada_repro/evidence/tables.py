@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/5_evidence/05_tables.ipynb #c02
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pandas as pd
@@ -314,7 +314,7 @@ def table12(
         row |= interval(gap(rescan, [arm], ["none"], "DSC_pair"), "DSC_pair", "pair_minus_none")
         row |= interval(gap(variation, [arm], ["none"], "CV"), "CV", "CV_minus_none")
         table.append(row)
-    columns = [f"{name}{end}" for name in names for end in ("", "_low", "_high")]
+    columns = [f"{name}{end}" for name, end in product(names, ("", "_low", "_high"))]
     return pd.DataFrame(table, columns=["arm", *columns])
 
 

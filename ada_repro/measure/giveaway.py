@@ -47,7 +47,7 @@ def giveaway(
     seed: int,  # Of random windows
     threshold: float = 0.5,  # Probability from which a pixel is grey matter
     **options,  # Of `arm_windows`: flat, explain, sign, layer
-) -> pd.DataFrame:  # A row per method, protect and slice: method, protect, subject, slice, DSC_original, DSC_copy
+) -> pd.DataFrame:  # A row per method, protect and slice: the keys, DSC_original, DSC_copy
     "The Dice coefficient of a network on its own occluded copies, beside that on the originals."
     target = slices.consensus
     original = slice_dice(predict(model, slices.images, threshold), target).numpy(force=True)
@@ -55,7 +55,7 @@ def giveaway(
     for method, protect in product(methods, PROTECT):
         copies = own_copies(model, slices, method, protect, size, seed, **options)
         after = slice_dice(predict(model, copies, threshold), target).numpy(force=True)
-        part = slices.table[["subject", "slice"]].assign(DSC_original=original, DSC_copy=after)
+        part = slices.table.filter(["subject", "person", "slice"]).assign(DSC_original=original, DSC_copy=after)
         part.insert(0, "method", method)
         part.insert(1, "protect", protect)
         parts.append(part)
@@ -90,7 +90,10 @@ def giveaway_example(
 
 
 # %% ../../nbs/4_measure/08_giveaway.ipynb #c17
-COLUMNS = ["arm", "fold", "seed", "method", "protect", "split", "subject", "slice", "DSC_original", "DSC_copy"]
+COLUMNS = [
+    *("arm", "fold", "seed", "method", "protect", "split", "subject", "person", "slice"),
+    *("DSC_original", "DSC_copy"),
+]
 
 
 def giveaway_arms(

@@ -206,10 +206,11 @@ def long_table(
     seed: int,  # Of the runs
 ) -> pd.DataFrame:  # A row per arm, method, slice and measure
     "All measures of all networks below each other; what is not defined is left out."
-    keys = ["fold", "seed", "arm", "method", "subject", "slice"]
+    who = slices.table.filter(["subject", "person", "slice"])
+    keys = ["fold", "seed", "arm", "method", *who]
     wide = []
     for (arm, method), part in parts.items():
-        wide.append(part.join(slices.table[["subject", "slice"]]).assign(fold=fold, seed=seed, arm=arm, method=method))
+        wide.append(part.join(who).assign(fold=fold, seed=seed, arm=arm, method=method))
     return pd.concat(wide).melt(keys, var_name="measure").dropna(subset="value", ignore_index=True)
 
 

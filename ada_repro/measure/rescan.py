@@ -118,7 +118,7 @@ def rescan_scores(
         slice_dice(first, raw).numpy(force=True),
         shifts_mm.norm(dim=1).numpy(),
     )
-    return scans.table[["subject", "slice"]].assign(**dict(zip(MEASURES, values, strict=True)))
+    return scans.table.filter(["subject", "person", "slice"]).assign(**dict(zip(MEASURES, values, strict=True)))
 
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c11
@@ -126,7 +126,8 @@ def area_variation(
     table: pd.DataFrame,  # Of `rescan_arms`
 ) -> pd.DataFrame:  # A row per arm, fold, seed and subject: CV, per cent
     "The coefficient of variation of the grey-matter area over scan and rescan."
-    areas = table.groupby(["arm", "fold", "seed", "subject"], sort=False)[["area_mm2", "area_rescan_mm2"]].mean()
+    of_subject = [key for key in ("arm", "fold", "seed", "subject", "person") if key in table]
+    areas = table.groupby(of_subject, sort=False)[["area_mm2", "area_rescan_mm2"]].mean()
     variation = 100 * areas.std(axis=1) / areas.mean(axis=1)
     return variation.rename("CV").reset_index()
 
@@ -149,7 +150,7 @@ def scanned_twice(
 
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c14b
-COLUMNS = ["arm", "fold", "seed", "subject", "slice", *MEASURES]
+COLUMNS = ["arm", "fold", "seed", "subject", "person", "slice", *MEASURES]
 
 
 def rescan_arms(

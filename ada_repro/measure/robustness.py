@@ -152,18 +152,19 @@ def evaluate(
     "Tables 3 and 4 of all slices."
     images, consensus = slices.images, slices.consensus
     how = (size, near_px, threshold)
+    who = slices.table.filter(["site", "subject", "person", "slice"]).to_dict("records")
     rows, preds = [], []
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
         for i, at in enumerate(tqdm(slices.table.itertuples(), total=len(slices), desc=desc, unit="slice")):
             one, wholes = evaluate_slice(model, images[i : i + 1], slices.targets[i], consensus[i], at.spacing_mm, *how)
-            rows.append(one.assign(site=at.site, subject=at.subject, slice=at.slice))
+            rows.append(one.assign(**who[i]))
             preds.append(wholes.numpy())
     return pd.concat(rows, ignore_index=True), np.stack(preds)
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c17
 COLUMNS = [
-    *("arm", "fold", "seed", "weights", "site", "subject", "slice", "group", "cells", "empty"),
+    *("arm", "fold", "seed", "weights", "site", "subject", "person", "slice", "group", "cells", "empty"),
     *("DSC", "HSD", "HSD_rows", "TPR", "TNR", "PPV", "DSC_raters"),
 ]
 

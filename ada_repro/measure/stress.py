@@ -202,7 +202,7 @@ def some_of_each(
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c22
-COLUMNS = ["arm", "fold", "seed", "subject", "slice", "stress", "DSC"]
+COLUMNS = ["arm", "fold", "seed", "subject", "person", "slice", "stress", "DSC"]
 
 
 def evaluate_stress(
@@ -227,7 +227,7 @@ def evaluate_stress(
             generator = named_generator(told.seed, "stress", name, at.subject, at.slice)
             copies = apply(image, generator, spacing_mm)
             dice[name] = stressed_dice(model, image, target[i], copies, near[i], threshold)
-        who = (told.arm, told.fold, told.seed, at.subject, at.slice)
+        who = (told.arm, told.fold, told.seed, at.subject, getattr(at, "person", at.subject), at.slice)
         rows.extend((*who, name, value) for name, value in dice.items())
     return pd.DataFrame(rows, columns=COLUMNS)
 

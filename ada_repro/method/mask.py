@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 # %% ../../nbs/2_method/03_mask.ipynb #c02
+from itertools import product
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -205,8 +207,7 @@ def occlusion_grid(
     "The (row, column) corner of every cell."
     n = check_number("n", n, 1, whole=True)
     size = check_number("size", size, 1, n, whole=True)
-    firsts = range(0, n, size)
-    return [(row, column) for row in firsts for column in firsts]
+    return list(product(range(0, n, size), repeat=2))
 
 
 def build_robustness_data(

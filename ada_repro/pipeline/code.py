@@ -44,6 +44,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from functools import cache
+from itertools import accumulate, chain
 from pathlib import Path
 
 from ..core import DATA, ROOT, whole_folder
@@ -170,7 +171,7 @@ def mentioned(
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             names |= set(re.findall(rf"\b{PACKAGE}(?:\.\w+)+", node.value))
     parts = [name.split(".") for name in names if name.partition(".")[0] == PACKAGE]
-    return frozenset(".".join(words[:n]) for words in parts for n in range(1, len(words) + 1))
+    return frozenset(chain.from_iterable(accumulate(words, "{}.{}".format) for words in parts))
 
 
 def imported_modules(
@@ -211,7 +212,8 @@ def registered_methods(
 ) -> dict[str, ast.FunctionDef]:  # Name -> function
     "The saliency methods of all modules."
     trees = [parse(path.read_text(encoding="utf-8")) for path in sorted((root / PACKAGE).rglob("*.py"))]
-    return {statement.name: statement for tree in trees for statement in filter(is_method, tree.body)}
+    statements = chain.from_iterable(tree.body for tree in trees)
+    return {statement.name: statement for statement in statements if is_method(statement)}
 
 
 def method_source(

@@ -116,7 +116,8 @@ def origin(root, study, item, makers):
     rows += facts(study)
     lines = ["", "## Where it comes from", "", "| what | |", "| --- | --- |"]
     lines += [f"| {what} | {value} |" for what, value in rows]
-    for code in maker_cells(root, stage, item) if stage else []:
+    cells = maker_cells(root, stage, item) if stage else []
+    for code in cells:
         lines += ["", "The cell that made it:", "", "```python", code, "```"]
     return lines
 

@@ -69,7 +69,7 @@ def made_up_scores(arms=ARMS, seeds=(0,), subjects=3, slices=2, rng=None):
 def test_table_4_value_of_a_slice_is_the_mean_over_copies():
     scores = made_up_scores()
     assert (scores["empty"] > 0).any()
-    keys = ["arm", *SLICE]
+    keys = ["arm", *keys_of(scores)]
     for _, row in per_slice(scores).iterrows():
         part = scores[(scores[keys] == row[keys]).all(axis=1) & scores.group.isin(CELLS)]
         for value in VALUES[:-1]:
@@ -176,10 +176,7 @@ def test_a_study_says_what_all_runs_share_once_and_what_one_has_for_itself(tmp_p
 
 def test_a_person_who_came_twice_is_counted_once(tmp_path):
     scores = made_up_scores(seeds=(0, 1)).assign(person="P1", fold="site3")
-    assert keys_of(scores) == [*SLICE, "person"] and keys_of(scores[["seed", "slice"]]) == [
-        "seed",
-        "slice",
-    ]
+    assert keys_of(scores) == SLICE and keys_of(scores[["seed", "slice"]]) == ["seed", "slice"]
     assert (per_slice(scores).person == "P1").all() and len(per_slice(scores)) == len(
         per_slice(scores.drop(columns="person"))
     )

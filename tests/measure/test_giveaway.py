@@ -101,7 +101,7 @@ def test_scores_one_by_one(model, slices):
     scores = giveaway(model, slices, METHODS, size=10, seed=0, threshold=0.6)
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
-    assert list(scores) == ["method", "protect", "subject", "slice", "DSC_original", "DSC_copy"]
+    assert list(scores) == ["method", "protect", "subject", "person", "slice", "DSC_original", "DSC_copy"]
     assert scores.groupby(["method", "protect"], sort=False).size().to_dict() == {
         (method, protect): 12 for method in METHODS for protect in PROTECT
     }

@@ -190,6 +190,25 @@ def test_functions_fit_a_screen(path):
     assert long == {}
 
 
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+
+
+def packed(node):
+    "Whether a thought is packed into another: a condition in a condition or in a loop's head, two loops in one line."
+    if isinstance(node, ast.IfExp):
+        return any(isinstance(part, ast.IfExp) for part in ast.walk(node) if part is not node)
+    if isinstance(node, ast.For):
+        return any(isinstance(part, ast.IfExp) for part in ast.walk(node.iter))
+    if isinstance(node, COMPREHENSIONS):
+        return len(node.generators) > 1 or len(node.generators[0].ifs) > 1
+    return isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
+
+
+@over(FILES + sorted((ROOT / "benchmarks").glob("*.py")) + sorted((ROOT / "docs").rglob("*.py")))
+def test_lines_read_at_first_sight(path):
+    assert [node.lineno for node in ast.walk(ast.parse(path.read_text())) if packed(node)] == []
+
+
 def is_own(thing, module):
     return getattr(thing, "__module__", None) == module.__name__ and (
         inspect.isclass(thing) or inspect.isfunction(thing)
