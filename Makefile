@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 
-.PHONY: help repro evidence export check test docs publish bench faults realism sites
+.PHONY: help repro evidence export check test docs publish bench faults realism
 .DEFAULT_GOAL = help
 
 help:  ## List what can be made
@@ -50,9 +50,6 @@ bench: .venv/stamp  ## Ours against peers, alone on the machine: a quarter of an
 
 realism: .venv/stamp  ## Phantom-trained networks on real scans: make realism RAW=folder
 	@$(PY) benchmarks/realism.py $(if $(RAW),"$(RAW)")
-
-sites: .venv/stamp  ## Each site of the real scans held out once: make sites RAW=folder
-	@$(PY) benchmarks/sites.py $(if $(RAW),"$(RAW)")
 
 .venv/stamp: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { echo "Python 3.11 or newer is needed; name it: make PYTHON=/path/to/python3" >&2; exit 1; }
