@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 
-.PHONY: help repro evidence export check test docs publish bench faults realism
+.PHONY: help repro evidence export check test docs publish keep bench faults realism
 .DEFAULT_GOAL = help
 
 help:  ## List what can be made
@@ -44,6 +44,9 @@ docs: .venv/stamp  ## The site, in _docs/html
 
 publish: .venv/stamp  ## A finished run into figures/published: make publish NAME=phantom-evidence
 	@$(PY) docs/publish.py "$(NAME)"
+
+keep: .venv/stamp  ## What is small of each finished run, into figures/published: also of a study that goes on
+	@$(PY) docs/keep_runs.py
 
 bench: .venv/stamp  ## Ours against peers, alone on the machine: a quarter of an hour; writes docs/benchmarks.md
 	@$(PY) benchmarks/bench.py

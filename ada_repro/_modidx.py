@@ -670,6 +670,34 @@ d = {
                 "ada_repro/evidence/judging.py",
             ),
         },
+        "ada_repro.evidence.keeping": {
+            "ada_repro.evidence.keeping.complete_arms": (
+                "5_evidence/keeping.html#complete_arms",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.is_finished": (
+                "5_evidence/keeping.html#is_finished",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.keep_run": (
+                "5_evidence/keeping.html#keep_run",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.keep_runs": (
+                "5_evidence/keeping.html#keep_runs",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.place_of": (
+                "5_evidence/keeping.html#place_of",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.runs_of": ("5_evidence/keeping.html#runs_of", "ada_repro/evidence/keeping.py"),
+            "ada_repro.evidence.keeping.take_back": (
+                "5_evidence/keeping.html#take_back",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.unpack": ("5_evidence/keeping.html#unpack", "ada_repro/evidence/keeping.py"),
+        },
         "ada_repro.evidence.pages": {
             "ada_repro.evidence.pages.claim_cells": (
                 "5_evidence/pages.html#claim_cells",
@@ -816,6 +844,10 @@ d = {
             ),
             "ada_repro.evidence.scores.study_record": (
                 "5_evidence/scores.html#study_record",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.with_variants": (
+                "5_evidence/scores.html#with_variants",
                 "ada_repro/evidence/scores.py",
             ),
         },
@@ -1606,6 +1638,7 @@ d = {
         },
         "ada_repro.train.runs": {
             "ada_repro.train.runs.check_weights": ("3_train/runs.html#check_weights", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.context_dice": ("3_train/runs.html#context_dice", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.ends_cycle": ("3_train/runs.html#ends_cycle", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_look": ("3_train/runs.html#first_look", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_record": ("3_train/runs.html#first_record", "ada_repro/train/runs.py"),

@@ -6,6 +6,7 @@
 __all__ = [
     "SAME_TRAINING",
     "REPRODUCED",
+    "KEPT",
     "IDENTICAL",
     "WITHIN",
     "OUTSIDE",
@@ -30,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import FIGURES
+from ..core import FIGURES, remove
 from ..data.tables import read_table
 from ..method.arms import arm_name, arm_order
 from .intervals import prediction_interval
@@ -64,6 +65,7 @@ def write_seeds(
 # %% ../../nbs/5_evidence/10_reproduced.ipynb #r07
 SAME_TRAINING = {"laptop": "evidence"}  # a profile, and one that trains alike from more seeds
 REPRODUCED = ("reproduced.csv", "reproduced.md")  # what speaks of a run and not of a study
+KEPT = "runs"  # folder of what is kept of single runs, which stays
 
 
 def published_folder(
@@ -83,8 +85,10 @@ def publish(
 ):
     "Make the tables and figures of a run the published ones."
     to = figures / "published" / name
-    shutil.rmtree(to, ignore_errors=True)
-    shutil.copytree(figures / name, to, ignore=shutil.ignore_patterns(*REPRODUCED))
+    for old in to.glob("*"):
+        if old.name != KEPT:
+            remove(old)
+    shutil.copytree(figures / name, to, ignore=shutil.ignore_patterns(*REPRODUCED), dirs_exist_ok=True)
 
 
 # %% ../../nbs/5_evidence/10_reproduced.ipynb #r09

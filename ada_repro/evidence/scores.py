@@ -14,6 +14,7 @@ __all__ = [
     "keys_of",
     "read_arms",
     "read_seeds",
+    "with_variants",
     "made_up_row",
     "made_up_scores",
     "copies_behind",
@@ -90,6 +91,20 @@ def read_seeds(
         if not path.exists():
             raise DataError(path, "is missing", f"Run the stage {name}")
     return pd.concat([read_table(path) for path in paths], ignore_index=True)
+
+
+# %% ../../nbs/5_evidence/01_scores.ipynb #tc06
+def with_variants(
+    scores: pd.DataFrame,  # Of the arms of a study
+    folder,  # Holds a subfolder `<arm>-<fold>-<seed>` for each variant that was trained beside it
+    variants: list,  # Their names; may be empty
+    folds,  # To read
+    seeds,  # To read
+) -> pd.DataFrame:
+    "The scores of a study and of its variants."
+    if not variants:
+        return scores
+    return pd.concat([scores, read_arms(folder, "scores.csv", variants, folds, seeds)], ignore_index=True)
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c07

@@ -6,6 +6,7 @@
 __all__ = [
     "SAVE_EVERY_S",
     "RECORDED",
+    "CONTEXT_EVERY",
     "one_text",
     "state_bytes",
     "save_state",
@@ -18,6 +19,7 @@ __all__ = [
     "write_run",
     "module_version",
     "run_record",
+    "context_dice",
     "run_key",
     "first_record",
     "ends_cycle",
@@ -53,7 +55,7 @@ from ..data.slices import Slices, load_slices
 from ..data.tables import save_table
 from ..method.arms import arm_maps, kept
 from ..method.unet import UNet
-from .training import State, cpu_weights, train
+from .training import State, cpu_weights, mean_dice, predict, train
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c05n
@@ -227,6 +229,21 @@ def run_record(
     }
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #x02
+CONTEXT_EVERY = 10  # epochs
+
+
+def context_dice(
+    model: nn.Module,  # Image -> logits
+    validation: Slices,  # Validation slices
+    threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
+    **_,  # What else `train` takes
+) -> float:  # 0-100
+    "The validation DSC where all but the grey matter is removed."
+    alone = validation.images * validation.consensus[:, None]
+    return mean_dice(predict(model, alone, threshold), validation.consensus)
+
+
 # %% ../../nbs/3_train/03_runs.ipynb #c13n
 def run_key(
     record: dict,  # Of `first_record`
@@ -275,7 +292,10 @@ def run_through(
     with tqdm(total=total, initial=state.epoch - begin, desc=name, unit="epoch") as bar:
         for epoch in train(state, data, validation, **how):
             check_weights(state.model, state.epoch)
-            if ends_cycle(state.epoch, **how) or time.monotonic() - saved >= SAVE_EVERY_S:
+            ended = ends_cycle(state.epoch, **how)
+            if ended or state.epoch % CONTEXT_EVERY == 0:
+                epoch["DSC_context"] = context_dice(state.model, validation, **how)
+            if ended or time.monotonic() - saved >= SAVE_EVERY_S:
                 save_checkpoint(state, checkpoints)
                 saved = time.monotonic()
             bar.set_postfix(DSC=f"{epoch['DSC']:.1f}")

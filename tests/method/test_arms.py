@@ -99,10 +99,17 @@ def test_every_arm_of_params_is_known():
     assert {method_of(a) for a in arms} <= {None, *SALIENCY} and all("." in v["arm"] for v in PARAMS["variants"])
 
 
-def test_variants_are_named_once_and_stand_in_no_study():
+def test_variants_are_named_once():
     names = [v["arm"] for v in PARAMS["variants"]]
     assert len(set(names)) == len(names)
-    assert not set(names) & {arm for profile in PROFILES for arm in profile["study"]["arms"]}
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=[profile["name"] for profile in PROFILES])
+def test_a_variant_that_is_an_arm_of_a_study_says_by_its_name_what_it_changes(profile):
+    told = {v["arm"]: {name: value for name, value in v.items() if name != "arm"} for v in PARAMS["variants"]}
+    for arm in set(told) & set(profile["study"]["arms"]):
+        assert choices_of(arm) == told[arm]
+    assert all(variant in PARAMS["variants"] for variant in profile["variants"])
 
 
 def test_a_variant_that_names_its_choice_is_told_the_same_in_params():

@@ -88,11 +88,22 @@ def sections(params):
     return [*(s for s in params["profile"].values() if isinstance(s, dict)), *params["variants"]]
 
 
-@pytest.mark.parametrize("profile", ["paper", "laptop", "smoke", "evidence"])
+@pytest.mark.parametrize("profile", ["paper", "laptop", "smoke", "evidence", "schedule"])
 def test_each_profile_is_accepted(profile):
     params = params_of(profile)
     check_params(params)
     check_spelling(params, KNOWN)
+
+
+def test_the_schedule_is_the_papers_at_the_laptops_size():
+    paper, laptop, schedule = (params_of(name)["profile"] for name in ("paper", "laptop", "schedule"))
+    assert schedule["ada"] == paper["ada"] | {"size": laptop["ada"]["size"]}
+    assert schedule["train"] == paper["train"] | {"batch_size": laptop["train"]["batch_size"]}
+    assert schedule["optimizer"] == paper["optimizer"]
+    for section in ("model", "prepare", "augment", "phantom", "robustness", "machine"):
+        assert schedule[section] == laptop[section]
+    last = schedule["train"]["standard_epochs"] + schedule["ada"]["cycles"] * schedule["ada"]["ada_epochs"]
+    assert last == 1030 and len(schedule["study"]["arms"]) == 12
 
 
 def test_every_number_has_a_range_and_every_word_its_choices():

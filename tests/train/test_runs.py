@@ -101,6 +101,19 @@ def second_look(state, slices):
     return dice, weights
 
 
+def test_every_tenth_epoch_and_at_the_ends_the_context_is_removed(folder, tmp_path):
+    how = HOW | {"standard_epochs": 8, "cycles": 2}
+    history = fit(tmp_path / "none-B-2-0", new_state(**MODEL), folder, arm="none", **how).dropna(subset="DSC_context")
+    assert history.epoch.tolist() == [8, 10, 11, 14]
+    training, validation = sides(folder, "B-2")
+    state, scored = new_state(**MODEL), {}
+    for record in train(state, training, validation, arm="none", **how):
+        target = validation.consensus
+        alone = torch.where(target[:, None], validation.images, torch.zeros(()))
+        scored[record["epoch"]] = slice_dice(predict(state.model, alone), target).mean().item()
+    assert history.DSC_context.tolist() == pytest.approx([scored[epoch] for epoch in history.epoch])
+
+
 def test_each_kept_epoch_is_the_best_by_a_second_look(folder, finished):
     training, validation = sides(folder, "B-2")
     state, epochs = new_state(**MODEL), []
@@ -201,6 +214,7 @@ def saved_epochs(monkeypatch, tmp_path, epoch_s, **how):
             now[0] += epoch_s
             yield {"DSC": 0.0}
 
+    monkeypatch.setattr(runs, "context_dice", lambda *_, **__: 0.0)
     monkeypatch.setattr(runs, "train", epochs)
     monkeypatch.setattr(runs, "save_checkpoint", lambda state, folder: saved.append(state.epoch))
     monkeypatch.setattr(runs.time, "monotonic", lambda: now[0])
