@@ -1,5 +1,7 @@
 "Shares counted by hand, deletion pixel by pixel, ranks by their definition, and the study against its parts."
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import papermill
@@ -100,9 +102,8 @@ def test_shares_sum_to_one(study, method):
 
 
 def curve_by_hand(model, image, target, saliency, spared, shares):
-    at = sorted(
-        (-saliency[r, c].item(), r, c) for r in range(len(target)) for c in range(len(target)) if not spared[r, c]
-    )
+    pixels = product(range(len(target)), repeat=2)
+    at = sorted((-saliency[r, c].item(), r, c) for r, c in pixels if not spared[r, c])
     for share in shares:
         x = image.clone()
         for _, r, c in at[: round(share * len(at))]:
