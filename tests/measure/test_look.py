@@ -184,7 +184,7 @@ def test_the_study_against_its_parts(study):
         runs, slices, "paper", 0, ["gradcam", "none"], ["input_x_gradient"], 4, 0.5, near_mm=5.0, at_most=6, **OPTIONS
     )
     assert (
-        list(table) == ["fold", "seed", "arm", "method", "subject", "slice", "measure", "value"]
+        list(table) == ["fold", "seed", "arm", "method", "subject", "person", "slice", "measure", "value"]
         and table.value.notna().all()
     )
     assert sorted(table.slice.unique()) == [0, 2, 4, 6, 8, 10]
