@@ -170,13 +170,13 @@ def cases() -> list:  # Of Case
 
 PAGE = """# Do the intervals cover?
 
-`make coverage` draws tables of seeds and subjects from known variance components, lays `crossed_interval` around the
-mean of each, and counts how often it holds the truth: {draws} tables a case, {cases} cases, all in
-`benchmarks/coverage.csv`. Beside it stands the percentile bootstrap over seeds and subjects that was used here before
-({resampled} of the tables, {resamples} resamples). The cases are {shares} mixtures of components (one source alone,
-mostly one, two, all three); three kinds of effects, for seeds, subjects and the rest alike (normal; lognormal,
-skewness 1.75; exponential, skewness 2); and three layouts (full; 3 to 28 slices a subject, the mean over slices; one
-cell in eight missing).
+`python benchmarks/coverage.py` draws tables of seeds and subjects from known variance components, lays
+`crossed_interval` around the mean of each, and counts how often it holds the truth: {draws} tables a case, {cases}
+cases, all in `benchmarks/coverage.csv`. Beside it stands the percentile bootstrap over seeds and subjects that was
+used here before ({resampled} of the tables, {resamples} resamples). The cases are {shares} mixtures of components
+(one source alone, mostly one, two, all three); three kinds of effects, for seeds, subjects and the rest alike
+(normal; lognormal, skewness 1.75; exponential, skewness 2); and three layouts (full; 3 to 28 slices a subject, the
+mean over slices; one cell in eight missing).
 
 The lowest coverage in percent of an interval called 95 %, for each size, over all mixtures and layouts. Lowest of all:
 **{lowest} %**; of the bootstrap {bootstrap} %.

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
@@ -151,7 +152,7 @@ def test_the_name_of_a_run_says_which_it_is(arm, fold, seed):
 
 
 def test_runs_have_names_of_their_own():
-    names = {Run(arm, fold, seed).name for arm in ("none", "none.again") for fold in SITES for seed in range(30)}
+    names = {Run(*told).name for told in product(("none", "none.again"), SITES, range(30))}
     assert len(names) == 2 * len(SITES) * 30
 
 

@@ -4,14 +4,14 @@ import os
 
 import numpy as np
 import pytest
-from scans import arrays, write
+from scans import CHALLENGE, arrays, write
 
 
 @pytest.fixture(scope="module")
 def challenge(tmp_path_factory):
     "A tiny challenge in the SCGM layout."
     folder = tmp_path_factory.mktemp("scgm")
-    for i, name in enumerate(f"site{s}-sc{n:02}" for s in range(1, 5) for n in range(1, 11)):
+    for i, name in enumerate(CHALLENGE):
         image, mask, _ = arrays(seed=i)
         mask = mask.copy()
         mask[..., 0] = np.where(mask[..., 0] == 1, 2, mask[..., 0])

@@ -2,6 +2,7 @@
 
 import gzip
 import os
+from itertools import product
 from pathlib import Path
 
 import nibabel as nib
@@ -32,6 +33,10 @@ def arrays(seed=0, shift=(0, 0)):
     noise = np.random.default_rng(seed).normal(0, 5, (SIDE, SIDE, DEPTH))
     image = stack(100.0 + 60 * cord + 12 * gm) + noise
     return image.astype(np.float32), stack(2 * cord - gm).astype(np.uint8), stack(cord).astype(np.uint8)
+
+
+# The people of the challenge, in its order
+CHALLENGE = [f"site{site}-sc{number:02}" for site, number in product(range(1, 5), range(1, 11))]
 
 
 def write(path, values, affine=AFFINE):

@@ -137,7 +137,8 @@ def own(tmp_path):
     "Five people, one of them in two sessions, with a lesion mask beside the scan and no cord."
     folder = tmp_path / "own"
     for i, person in enumerate(["001", "002", "10", "null", "NA"]):
-        for session in ("_ses-1", "_ses-2") if person == "001" else ("",):
+        sessions = ("_ses-1", "_ses-2") if person == "001" else ("",)
+        for session in sessions:
             image, mask, _ = arrays(seed=10 * i + len(session) + ord(session[-1:] or "0"), shift=(3, -2))
             at = folder / f"sub-{person}" / session[1:] / "anat"
             write(at / f"sub-{person}{session}_T2w.nii.gz", image)

@@ -8,12 +8,13 @@ import runpy
 import shutil
 import subprocess
 import sys
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.torch import save_file
-from scans import REAL, arrays, needs_real, spoil, write
+from scans import CHALLENGE, REAL, arrays, needs_real, spoil, write
 
 from ada_repro.core import ROOT, DataError, folder_hash
 from ada_repro.data.datasets import check, check_dataset, main, prepare
@@ -32,7 +33,7 @@ def test_scgm_layout(challenge, tmp_path, capsys):
         and s.images.mean((1, 2, 3)).abs().max() < 1e-5
         and (s.images.std((1, 2, 3)) - 1).abs().max() < 1e-3
     )
-    assert set(s.subset("val").table.subject) == {f"site{i}-sc{j}" for i in range(1, 5) for j in ("09", "10")}
+    assert set(s.subset("val").table.subject) == {name for name in CHALLENGE if name[-2:] in ("09", "10")}
     assert len(s.subset("train")) == 64 and set(s.table.slice) == {1, 2}
     report = json.loads((tmp_path / "slices" / "report.json").read_text())
     assert (
@@ -87,7 +88,7 @@ def test_the_check_by_hand_of_a_smaller_phantom(copy, capsys):
 def test_a_phantom_is_cropped_around_its_cord_and_the_challenge_is_not(off_mm, tmp_path):
     "In a field of 100 mm the cord may be 25 mm off the middle; its slice is the one of a cord in the middle."
     raw = tmp_path / "raw"
-    for i, name in enumerate(f"site{s}-sc{n:02}" for s in range(1, 5) for n in range(1, 11)):
+    for i, name in enumerate(CHALLENGE):
         image, mask, _ = (
             np.pad(a, [(68, 68), (68, 68), (0, 0)], mode="wrap" if a.dtype == np.float32 else "constant")
             for a in arrays(seed=i)
@@ -424,7 +425,7 @@ def test_open_data_is_sound(tmp_path):
         "10062Ses1": 20,
         "10062Ses2": 20,
     }
-    notes = [n for r in rows for n in r["notes"]]
+    notes = list(chain.from_iterable(r["notes"] for r in rows))
     assert len(notes) == 1 and "9604" in notes[0] and "slice 17" in notes[0]
 
 

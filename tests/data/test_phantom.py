@@ -43,7 +43,7 @@ def dice(a, b):
 
 
 def test_layout_is_the_challenges(small):
-    names = [f"{site}-sc{n}-{kind}" for site in SITES for n in ("01", "09") for kind in KINDS]
+    names = [f"{site}-sc{n}-{kind}" for site, n, kind in itertools.product(SITES, ("01", "09"), KINDS)]
     assert sorted(p.name for p in small.iterdir()) == sorted(names)
 
 
@@ -52,7 +52,8 @@ def test_counts_are_the_challenges():
     assert sum(sum(s.slices[:8]) for s in SITES.values()) == 381
     assert sum(sum(s.slices[8:]) for s in SITES.values()) == 96
     assert all(len(s.slices) == len(s.unlabelled) == 10 for s in SITES.values())
-    assert {s.slices[i] + s.unlabelled[i] for s in [SITES["site3"]] for i in range(10)} <= set(range(20, 29))
+    third = SITES["site3"]
+    assert {third.slices[i] + third.unlabelled[i] for i in range(10)} <= set(range(20, 29))
 
 
 @pytest.mark.parametrize("name", SITES)
@@ -182,7 +183,7 @@ def test_fewer_subjects(tmp_path, monkeypatch, subjects, numbers):
         lambda folder, seed, name, number, slices: seen.append((name, f"{number:02d}")),
     )
     write_phantom(tmp_path / "x", subjects=subjects)
-    assert seen == [(name, n) for name in SITES for n in numbers]
+    assert seen == list(itertools.product(SITES, numbers))
 
 
 @pytest.mark.parametrize(

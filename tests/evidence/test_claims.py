@@ -243,9 +243,12 @@ def test_each_claim_can_stand_and_fall():
     assert all({STANDS, FALLS} <= {v for v, _ in cases} for cases in CASES.values())
 
 
-@pytest.mark.parametrize(
-    "key, expected, told", [(k, v, told) for k, cases in CASES.items() for v, told in cases], ids=str
-)
+EACH_CASE = []
+for claim, cases in CASES.items():
+    EACH_CASE += [(claim, *case) for case in cases]
+
+
+@pytest.mark.parametrize("key, expected, told", EACH_CASE, ids=str)
 def test_verdict(key, expected, told):
     told = {"noise": 0.02} | told
     one = found(key, **told)
@@ -395,7 +398,7 @@ def test_the_share_of_counting_by_loop():
 
 def chance(n, size, low, high):
     "The mean IoU over every two corners: how often each overlap of two rows occurs, then rows by columns."
-    overlaps = [max(0, size - abs(a - b)) for a in range(low, high + 1) for b in range(low, high + 1)]
+    overlaps = [max(0, size - abs(a - b)) for a, b in product(range(low, high + 1), repeat=2)]
     often = [overlaps.count(o) / len(overlaps) for o in range(size + 1)]
     return sum(
         p * q * (r * c) / (2 * size**2 - r * c) for (r, p), (c, q) in product(enumerate(often), enumerate(often))

@@ -225,7 +225,10 @@ def test_circles_and_squares_of_figure_5_are_the_means():
     looks = made_up_looks()
     left = plot_look(looks).axes[0]
     of_arms = looks[(looks.measure == "share_inside") & (looks.arm != "baseline")]
-    shown = [x for line in left.lines for x in np.atleast_1d(line.get_xdata()) if line.get_marker() == "s"]
+    shown = []
+    for line in left.lines:
+        if line.get_marker() == "s":
+            shown += list(np.atleast_1d(line.get_xdata()))
     assert sorted(x for x in shown if np.isfinite(x)) == pytest.approx(sorted(of_arms.groupby("arm").value.mean()))
 
 
@@ -257,7 +260,7 @@ def test_occlusion_shows_every_arm():
 
 def test_rules_pick_the_cases():
     scores = made_up_scores(["baseline", "none", "gradcam"], subjects=3, slices=3)
-    slices = pd.DataFrame([(f"sub-{s}", i) for s in (2, 0, 1) for i in range(3)], columns=["subject", "slice"])
+    slices = pd.DataFrame(product(("sub-2", "sub-0", "sub-1"), range(3)), columns=["subject", "slice"])
     best = scores[(scores.arm == "baseline") & (scores.weights == "best")].set_index(["group", "subject", "slice"]).DSC
     loss = [
         best["original", r.subject, r["slice"]] - best["context", r.subject, r["slice"]] for _, r in slices.iterrows()
@@ -289,6 +292,7 @@ def tree(tmp_path):
     arms, seeds, rng = [*METHODS, "none", "random"], [0, 1], np.random.default_rng(0)
     (tmp_path / "dvc.yaml").write_text("stages: {}\n")
     shutil.copytree(ROOT / "figures" / "paper", tmp_path / "figures" / "paper")
+    splits = ((0, "val"), (1, "val"), (2, "train"), (3, "train"), (4, "train"))
     table = pd.DataFrame(
         [
             {
@@ -301,8 +305,7 @@ def tree(tmp_path):
                 "slice_mm": 5.0,
                 "split": split,
             }
-            for s, split in ((0, "val"), (1, "val"), (2, "train"), (3, "train"), (4, "train"))
-            for i in range(2)
+            for (s, split), i in product(splits, range(2))
         ]
     )
     x, slices = example(arms), tmp_path / "data" / "slices"
@@ -322,7 +325,7 @@ def tree(tmp_path):
         if arm in ("baseline", "none"):
             continue
         pd.DataFrame(
-            [(arm, "paper", seed, c, i, *rng.integers(0, N - 5, 2), False) for c in (1, 2) for i in range(6)],
+            [(arm, "paper", seed, c, i, *rng.integers(0, N - 5, 2), False) for c, i in product((1, 2), range(6))],
             columns=["arm", "fold", "seed", "cycle", "slice_index", "row", "col", "flat"],
         ).to_csv(run / "windows.csv", index=False)
         np.savez(run / "example.npz", image=x["image"], target=x["target"], map=x["maps"][m], mask=x["masks"][m])
@@ -347,9 +350,9 @@ def test_both_notebooks_on_made_up_runs(tree):
     )
     assert len(iou) == 2 * 6 * 6 and (iou.slices == 6).all() and shown["arms"].tolist() == [*METHODS, "random"]
     made = {p.name for p in (root / "figures" / "phantom-test").iterdir()}
-    assert made == {f"table{n}.{e}" for n in (3, 4, 5) for e in ("csv", "md")} | {
-        f"figure{n}.{e}" for n in range(1, 5) for e in ("svg", "png")
-    } | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md", "report.html"}
+    tables = {f"table{n}.{kind}" for n, kind in product((3, 4, 5), ("csv", "md"))}
+    figures = {f"figure{n}.{kind}" for n, kind in product(range(1, 5), ("svg", "png"))}
+    assert made == tables | figures | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md", "report.html"}
     report = (root / "figures" / "phantom-test" / "report.html").read_text()
     assert "Did it reproduce?</h2><p>Nothing is published for this profile" in report and report.count("<img ") == 5
     assert len(pd.read_csv(root / "figures" / "phantom-test" / "seeds.csv")) == 8 * 2 * 2

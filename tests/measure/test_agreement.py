@@ -41,9 +41,7 @@ def test_chance_of_the_paper():
 def test_iou_matrix_takes_the_first_cycle_and_real_windows():
     rows = [
         (arm, "paper", 0, cycle, i, r, c)
-        for arm, r, c in (("gradcam", 2, 2), ("random", 4, 2), ("none", -4, -4))
-        for cycle in (1, 2)
-        for i in range(3)
+        for (arm, r, c), cycle, i in product((("gradcam", 2, 2), ("random", 4, 2), ("none", -4, -4)), (1, 2), range(3))
     ]
     windows = pd.DataFrame(rows, columns=["arm", "fold", "seed", "cycle", "slice_index", "row", "col"])
     windows.loc[windows.cycle == 2, "row"] = 2

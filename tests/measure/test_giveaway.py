@@ -1,5 +1,7 @@
 "Copies counted by hand, what each reading may change, and the study against its parts."
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import papermill
@@ -102,9 +104,8 @@ def test_scores_one_by_one(model, slices):
     assert torch.equal(random, torch.get_rng_state())
     assert all(torch.equal(weights, before[name]) for name, weights in model.state_dict().items())
     assert list(scores) == ["method", "protect", "subject", "person", "slice", "DSC_original", "DSC_copy"]
-    assert scores.groupby(["method", "protect"], sort=False).size().to_dict() == {
-        (method, protect): 12 for method in METHODS for protect in PROTECT
-    }
+    each = dict.fromkeys(product(METHODS, PROTECT), 12)
+    assert scores.groupby(["method", "protect"], sort=False).size().to_dict() == each
     for row in scores.itertuples():
         one = slices.images[row.slice : row.slice + 1]
         copy = own_copies(model, slices, row.method, row.protect, 10, 0)[row.slice : row.slice + 1]

@@ -1,5 +1,7 @@
 "Shares counted by hand, deletion pixel by pixel, ranks by their definition, and the study against its parts."
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import papermill
@@ -100,9 +102,8 @@ def test_shares_sum_to_one(study, method):
 
 
 def curve_by_hand(model, image, target, saliency, spared, shares):
-    at = sorted(
-        (-saliency[r, c].item(), r, c) for r in range(len(target)) for c in range(len(target)) if not spared[r, c]
-    )
+    pixels = product(range(len(target)), repeat=2)
+    at = sorted((-saliency[r, c].item(), r, c) for r, c in pixels if not spared[r, c])
     for share in shares:
         x = image.clone()
         for _, r, c in at[: round(share * len(at))]:
@@ -183,7 +184,7 @@ def test_the_study_against_its_parts(study):
         runs, slices, "paper", 0, ["gradcam", "none"], ["input_x_gradient"], 4, 0.5, near_mm=5.0, at_most=6, **OPTIONS
     )
     assert (
-        list(table) == ["fold", "seed", "arm", "method", "subject", "slice", "measure", "value"]
+        list(table) == ["fold", "seed", "arm", "method", "subject", "person", "slice", "measure", "value"]
         and table.value.notna().all()
     )
     assert sorted(table.slice.unique()) == [0, 2, 4, 6, 8, 10]

@@ -1,6 +1,7 @@
 "The streamed evaluation against all copies made at once and scored one by one."
 
 import math
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -173,10 +174,10 @@ def test_groups_by_brute_force(n, size):
     target[17:21, 12:26] = True
     at = target.nonzero().numpy()
     for (r, c), group in zip(occlusion_grid(n, size), cell_groups(target, size, near_px=3), strict=True):
-        closest = min(
-            np.hypot(*(at - (y, x)).T).min() for y in range(r, min(r + size, n)) for x in range(c, min(c + size, n))
-        )
-        assert group == ("touching" if closest == 0 else "near" if closest <= 3 else "far")
+        cell = product(range(r, min(r + size, n)), range(c, min(c + size, n)))
+        closest = min(np.hypot(*(at - pixel).T).min() for pixel in cell)
+        expected = "near" if closest <= 3 else "far"
+        assert group == ("touching" if closest == 0 else expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 8, 32])

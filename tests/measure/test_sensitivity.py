@@ -1,5 +1,7 @@
 "S1 to the bit, the signed maps against their formula, and what each choice can and cannot move."
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import papermill
@@ -152,7 +154,7 @@ def test_iou_by_hand(scene, table):
     a, b = (choice_windows(model, slices, "gradcam", c, 5, 0)[0] for c in ("default", "explain_all"))
 
     def cells(at):
-        return {(r, c) for r in range(at[0], at[0] + 5) for c in range(at[1], at[1] + 5)}
+        return set(product(range(at[0], at[0] + 5), range(at[1], at[1] + 5)))
 
     naive = [len(cells(p) & cells(q)) / len(cells(p) | cells(q)) for p, q in zip(a, b, strict=True)]
     assert table.iou["gradcam", "explain_all"] == pytest.approx(np.mean(naive))

@@ -1,6 +1,7 @@
 "Windows of methods and controls: permuted, least by brute force, and named."
 
 import re
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ from ada_repro.method.unet import UNet
 
 PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
 PROFILES = [v for v in PARAMS.values() if isinstance(v, dict) and "study" in v]
+STUDIED = set().union(*(profile["study"]["arms"] for profile in PROFILES))
 SIZE = 6
 methods = pytest.mark.parametrize("method", SALIENCY)
 
@@ -57,7 +59,7 @@ def windows(arm, model, data, *name, **options):
 def all_sums(maps):
     "The sum of every window, by a loop."
     n = maps.shape[1] - SIZE + 1
-    return {(r, c): maps[:, r : r + SIZE, c : c + SIZE].double().sum((1, 2)) for r in range(n) for c in range(n)}
+    return {(r, c): maps[:, r : r + SIZE, c : c + SIZE].double().sum((1, 2)) for r, c in product(range(n), repeat=2)}
 
 
 # Names
@@ -94,7 +96,7 @@ def test_each_method_has_its_controls(method):
 
 
 def test_every_arm_of_params_is_known():
-    arms = {a for p in PROFILES for a in p["study"]["arms"]} | {v["arm"] for v in PARAMS["variants"]}
+    arms = STUDIED | {v["arm"] for v in PARAMS["variants"]}
     check_arms(sorted(arms))
     assert {method_of(a) for a in arms} <= {None, *SALIENCY} and all("." in v["arm"] for v in PARAMS["variants"])
 
@@ -153,7 +155,7 @@ def test_every_study_of_params_can_be():
 
 def test_names_are_for_people():
     "No name of a variable: a capital first, then words."
-    known = [*NAMES, *(f"{arm}.{choice}" for arm in NAMES for choice in VARIANTS)]
+    known = [*NAMES, *map(".".join, product(NAMES, VARIANTS))]
     known += [variant["arm"] for variant in PARAMS["variants"]]
     for arm in known:
         assert re.fullmatch(r"[A-Z][^._]*", arm_name(arm)), arm

@@ -1,6 +1,7 @@
 "What must hold for every method of the registry."
 
 import copy
+from itertools import product
 
 import captum.attr as ca
 import numpy as np
@@ -52,7 +53,7 @@ def test_looking_leaves_everything_as_it_was(scene, method, training):
     assert torch.equal(random, torch.get_rng_state())
     assert torch.equal(image, kept) and not image.requires_grad
     hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    assert not any(getattr(m, h) for m in model.modules() for h in hooks)
+    assert not any(getattr(module, hook) for module, hook in product(model.modules(), hooks))
 
 
 @pytest.mark.parametrize("method", METHODS)

@@ -142,7 +142,10 @@ def have_to_run(project):
         changed = repo.status()
     names = set()
     for stage in changed.keys() - {"check"} - {name for name in changed if ":" in name}:
-        parts = [d for reason in changed[stage] if isinstance(reason, dict) for d in reason.get("changed deps", {})]
+        parts = []
+        for reason in changed[stage]:
+            if isinstance(reason, dict):
+                parts += reason.get("changed deps", {})
         name, _, run_name = stage.partition("@")
         arm = run_named(run_name).arm if name == "ada" else None
         is_arm_alone = arm and parts == [f"data/arms/{arm}.py"]

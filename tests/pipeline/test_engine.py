@@ -136,16 +136,13 @@ def makers(repo):
     def inside(a, b):
         return a == b or a.startswith(b + os.sep)
 
-    return {
-        s.addressing: {
-            t.addressing
-            for t in repo.index.stages
-            for d in s.deps
-            for o in t.outs
-            if inside(d.fs_path, o.fs_path) or inside(o.fs_path, d.fs_path)
-        }
-        for s in repo.index.stages
-    }
+    found = {}
+    for taker, maker in product(repo.index.stages, repeat=2):
+        makers_of = found.setdefault(taker.addressing, set())
+        for taken, made in product(taker.deps, maker.outs):
+            if inside(taken.fs_path, made.fs_path) or inside(made.fs_path, taken.fs_path):
+                makers_of.add(maker.addressing)
+    return found
 
 
 def test_a_fresh_clone_runs_every_stage_after_those_it_needs(fresh, monkeypatch):

@@ -107,7 +107,9 @@ def test_the_schedule_is_the_papers_at_the_laptops_size():
 
 
 def test_every_number_has_a_range_and_every_word_its_choices():
-    names = {name: value for section in sections(params_of("paper")) for name, value in section.items()}
+    names = {}
+    for section in sections(params_of("paper")):
+        names |= section
     numbers = {name for name, value in names.items() if isinstance(value, (int, float))}
     words = {name for name, value in names.items() if isinstance(value, str)}
     assert numbers - set(NUMBERS) == set()

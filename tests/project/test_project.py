@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from importlib.metadata import version
+from itertools import chain
 
 import nbformat
 import pytest
@@ -118,7 +119,7 @@ def test_chapters_lean_on_those_before_them_only():
 # Notebooks and the modules made from them
 def bytes_of(folder):
     "What its notebooks and modules hold, by name."
-    files = [p for part in ("nbs", "ada_repro") for p in (folder / part).rglob("*") if p.is_file()]
+    files = [p for p in [*(folder / "nbs").rglob("*"), *(folder / "ada_repro").rglob("*")] if p.is_file()]
     return {str(p.relative_to(folder)): p.read_bytes() for p in files}
 
 
@@ -152,7 +153,7 @@ def test_notebook_is_committed_with_clean_outputs(path):
 
 @over(LIBRARY)
 def test_one_notebook_one_module_one_name(path):
-    lines = [line for c in code_cells(path) for line in c.source.splitlines()]
+    lines = "\n".join(c.source for c in code_cells(path)).splitlines()
     assert f"#| default_exp {module_of(path)}" in lines and module_of(path) in MODULES
 
 
@@ -204,9 +205,15 @@ def packed(node):
     return isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda)
 
 
-@over(FILES + sorted((ROOT / "benchmarks").glob("*.py")) + sorted((ROOT / "docs").rglob("*.py")))
+SCRIPTS = [*(ROOT / "benchmarks").glob("*.py"), *(ROOT / "docs").rglob("*.py"), *(ROOT / "tests").rglob("*.py")]
+NOTEBOOKS = [*PAGES, *EXPERIMENTS, *sorted((NBS / "tutorials").glob("*.ipynb"))]
+
+
+@over(FILES + sorted(SCRIPTS) + NOTEBOOKS)
 def test_lines_read_at_first_sight(path):
-    assert [node.lineno for node in ast.walk(ast.parse(path.read_text())) if packed(node)] == []
+    code = trees(path) if path.suffix == ".ipynb" else [ast.parse(path.read_text())]
+    nodes = chain.from_iterable(map(ast.walk, code))
+    assert [ast.unparse(node) for node in nodes if packed(node)] == []
 
 
 def is_own(thing, module):
@@ -269,7 +276,7 @@ def is_logic(node):
 @over(EXPERIMENTS)
 def test_experiment_holds_calls_and_pictures_only(path):
     assert len(code_cells(path)) <= 12
-    logic = [ast.unparse(node) for tree in trees(path) for node in ast.walk(tree) if is_logic(node)]
+    logic = [ast.unparse(node) for node in chain.from_iterable(map(ast.walk, trees(path))) if is_logic(node)]
     assert logic == [], "this belongs in a library notebook"
 
 

@@ -28,10 +28,10 @@ SITES = ["A", "B-2", "St. Mary's"]
 def folder(tmp_path_factory):
     "Prepared slices: three sites, two people each; one of them was scanned as two subjects; three slices a subject."
     images, targets = phantom_slices(27, px=40, spacing_mm=1.0, seed=0)
-    people = [f"{site}{n}" for site in SITES for n in (0, 1, 1)]
+    people = [f"{site}{n}" for site, n in itertools.product(SITES, (0, 1, 1))]
     table = pd.DataFrame(
         {
-            "site": [site for site in SITES for _ in range(9)],
+            "site": np.repeat(SITES, 9),
             "subject": [f"s{i // 3}" for i in range(27)],
             "person": [people[i // 3] for i in range(27)],
             "slice": range(27),

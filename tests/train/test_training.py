@@ -1,6 +1,7 @@
 "Algorithm 1: what every arm, every cycle and every interruption must keep."
 
 import pickle
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -319,7 +320,7 @@ def test_again_parts_from_none_by_its_draws_alone(data):
 
 def test_another_seed_is_no_repetition():
     assert draws_of("none", 3) == 3 and draws_of("gradcam.forbid", 3) == 3
-    assert len({draws_of(arm, seed) for arm in ("none", "none.again") for seed in (0, 1)}) == 4
+    assert len({draws_of(*told) for told in product(("none", "none.again"), (0, 1))}) == 4
 
 
 def test_a_variant_is_its_arm_told_otherwise(data):
