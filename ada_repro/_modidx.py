@@ -1614,6 +1614,41 @@ d = {
                 "ada_repro/pipeline/start.py",
             ),
         },
+        "ada_repro.pipeline.warm": {
+            "ada_repro.pipeline.warm.Copy": ("6_pipeline/warm.html#copy", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.Copy.__init__": (
+                "6_pipeline/warm.html#copy.__init__",
+                "ada_repro/pipeline/warm.py",
+            ),
+            "ada_repro.pipeline.warm.Copy.poll": ("6_pipeline/warm.html#copy.poll", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.Copy.send_signal": (
+                "6_pipeline/warm.html#copy.send_signal",
+                "ada_repro/pipeline/warm.py",
+            ),
+            "ada_repro.pipeline.warm.Kernel": ("6_pipeline/warm.html#kernel", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.Kernel.__init__": (
+                "6_pipeline/warm.html#kernel.__init__",
+                "ada_repro/pipeline/warm.py",
+            ),
+            "ada_repro.pipeline.warm.Kernel.launch": (
+                "6_pipeline/warm.html#kernel.launch",
+                "ada_repro/pipeline/warm.py",
+            ),
+            "ada_repro.pipeline.warm.be_kernel": ("6_pipeline/warm.html#be_kernel", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.be_runner": ("6_pipeline/warm.html#be_runner", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.end_with": ("6_pipeline/warm.html#end_with", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.forget_project": (
+                "6_pipeline/warm.html#forget_project",
+                "ada_repro/pipeline/warm.py",
+            ),
+            "ada_repro.pipeline.warm.hand_over": ("6_pipeline/warm.html#hand_over", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.heed": ("6_pipeline/warm.html#heed", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.import_slow": ("6_pipeline/warm.html#import_slow", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.pass_on": ("6_pipeline/warm.html#pass_on", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.run_stage": ("6_pipeline/warm.html#run_stage", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.serve": ("6_pipeline/warm.html#serve", "ada_repro/pipeline/warm.py"),
+            "ada_repro.pipeline.warm.warm_process": ("6_pipeline/warm.html#warm_process", "ada_repro/pipeline/warm.py"),
+        },
         "ada_repro.train.augment": {
             "ada_repro.train.augment.Draws": ("3_train/augment.html#draws", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.Draws.to": ("3_train/augment.html#draws.to", "ada_repro/train/augment.py"),

@@ -21,6 +21,8 @@ SLOW_FIXTURES = {
     "repository",
     "chain",
     "undisturbed",
+    "listening",
+    "project",
     "site",
 }
 SLOW_TESTS = {

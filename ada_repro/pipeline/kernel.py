@@ -69,6 +69,7 @@ def main(
     rcdefaults()
     app = IPKernelApp.instance(exec_PYTHONSTARTUP=False)
     app.load_config_file = app._run_startup_files = read_nothing
+    app.parent_handle = int(os.environ.get("JPY_PARENT_PID", 0))  # it ends when its parent has ended
     app.initialize(words)
     app.start()
 

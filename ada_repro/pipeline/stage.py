@@ -30,9 +30,12 @@ __all__ = [
 import sys
 
 from .kernel import PLAIN, kernel_command, leave_foreign_modules
+from .warm import hand_over
 
 # %% ../../nbs/6_pipeline/04_stage.ipynb #c04n
 if __name__ == "__main__" and "get_ipython" not in globals():
+    if (code := hand_over(sys.argv[1:])) is not None:
+        sys.exit(code)
     leave_foreign_modules()
 sys.modules.setdefault("rfc3987_syntax", None)
 

@@ -35,6 +35,7 @@ import yaml
 from .engine import count_jobs, run_changed
 from .locks import held, wait_for
 from .params import read_params
+from .warm import warm_process
 
 
 # %% ../../nbs/6_pipeline/07_start.ipynb #c14
@@ -193,12 +194,14 @@ def repro(
 ) -> int:  # Exit code of DVC
     "Run what has changed, then `dvc repro`."
     wait_for_others(root)
-    jobs = count_jobs(read_params(root / "params.yaml"))
+    params = read_params(root / "params.yaml")
+    jobs = count_jobs(params)
     check_files(root / "data" / "raw")
     mend(root)
-    if jobs > 1 and not any(word.startswith("-") for word in words):
-        run_changed(words, jobs)
-    return last_word(words)
+    with warm_process(params):
+        if jobs > 1 and not any(word.startswith("-") for word in words):
+            run_changed(words, jobs)
+        return last_word(words)
 
 
 # %% ../../nbs/6_pipeline/07_start.ipynb #c18m
