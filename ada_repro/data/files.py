@@ -129,9 +129,9 @@ def other_name(
 def can_be_read(
     path: Path,  # File
 ) -> bool:
-    "Whether a file is there, and no link to nothing."
+    "Whether a file is there, and no link to nothing, no folder, no pipe."
     try:
-        return path.exists()
+        return path.is_file()
     except OSError:
         return False
 
@@ -155,6 +155,8 @@ def find_nifti(
         return path
     other = other_name(path)
     if not can_be_read(other):
+        return path
+    if can_be_read(path) and path.samefile(other):
         return path
     if can_be_read(path):
         raise DataError(path, f"stands there a second time, as {other.name}", "Remove the one that is not wanted")

@@ -13,7 +13,8 @@ from ada_repro.core import ROOT
 from ada_repro.pipeline.params import check_spelling, parse_words, read_params, stage_parameters, typed
 from ada_repro.train.choices import CHOICES, NUMBERS, check_params
 
-SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6"]
+SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
+LARGE = {".5": 0.5, "5.": 5, "1E3": 1000, "1e+3": 1000, "1_000": 1000, "+5": 5, "-.5": -0.5, "1_0.5": 10.5}
 KNOWN = stage_parameters(ROOT / "nbs" / "experiments")
 
 
@@ -27,13 +28,15 @@ def test_a_number_in_any_notation(word, tmp_path):
 
 def test_what_dvc_writes_is_read_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("values: [" + ", ".join([*SMALL, "1e22", "5", "0.1", "-2"]) + "]\n")
+    words = [*SMALL, *LARGE, "1e22", "0.1", "-2"]
+    (tmp_path / "params.yaml").write_text("values: [" + ", ".join(words) + "]\n")
     (tmp_path / "dvc.yaml").write_text("stages:\n  a:\n    foreach: ${values}\n    do:\n      cmd: echo ${item}\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], env=ENV, check=True)
     with Repo() as repo:
         words = [stage.cmd.split()[1] for stage in repo.index.stages]
     values = {typed("x", [word], "float") for word in words}
-    assert values == {float(v) for v in read_params(tmp_path / "params.yaml")["values"]} == {1e-5, 1e22, 5, 0.1, -2}
+    assert values == {float(v) for v in read_params(tmp_path / "params.yaml")["values"]}
+    assert values == {1e-5, 1e22, 0.1, -2, *LARGE.values()}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,7 @@ def test_what_dvc_writes_is_read_back(tmp_path, monkeypatch):
         (["gradcam"], "list", ["gradcam"]),
         (["none", "no", "null"], "list", ["none", "no", "null"]),
         (["-3"], "int", -3),
+        (["001", "1e5", "2"], "list[str]", ["001", "1e5", "2"]),
     ],
 )
 def test_words_become_values(words, kind, value):
