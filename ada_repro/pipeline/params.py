@@ -52,6 +52,9 @@ def read_params(
     for name in ("profile", "data"):
         if isinstance(params.get(name), str):
             raise ValueError(f"{path.name}: {name} must point to a section. Write {name}: *{params[name]}")
+    variants = params.get("variants", [])
+    if not isinstance(variants, list) or not all(isinstance(told, dict) and "arm" in told for told in variants):
+        raise ValueError(f"{path.name}: variants must be a list of sections that name an arm; [] for none")
     check_names(params)
     return params
 

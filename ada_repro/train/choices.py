@@ -14,6 +14,7 @@ __all__ = [
     "LISTS",
     "check_list",
     "check_fold",
+    "check_arm",
     "check_value",
     "read_how",
     "check_params",
@@ -48,13 +49,15 @@ SHARE = (0, 1, False, "[]")  # a part of something
 LENGTH = (0, inf, False, "[]")
 POSITIVE = (0, inf, False, "()")
 NUMBERS = {
-    **dict.fromkeys(("subjects", "slices", "crop_px", "width", "batch_size", "standard_epochs"), COUNT),
+    "subjects": (1, 10, True, "[]"),
+    "crop_px": (8, inf, True, "[]"),
+    **dict.fromkeys(("slices", "width", "batch_size", "standard_epochs"), COUNT),
     **dict.fromkeys(("ada_epochs", "size", "at_most", "per_subject"), COUNT),
     **dict.fromkeys(("threads", "cycles"), (0, inf, True, "[]")),
     "phantom_seed": SEED,
     "spacing_mm": POSITIVE,
     "dropout": (0, 1, False, "[)"),
-    "bn_momentum": SHARE,
+    "bn_momentum": (0, 1, False, "(]"),
     "lr": POSITIVE,
     "threshold": (0, 1, False, "()"),
     "rotation_deg": (0, 180, False, "[]"),
@@ -87,10 +90,21 @@ def check_fold(
         raise ValueError(f"{where} must name paper or sites, not {fold!r}; write a name in quotes")
 
 
-LISTS = {
+def check_arm(
+    where: str,  # What to call it in a message
+    arm,  # What was given for it
+):
+    "Raise `ValueError` unless a study can hold this arm."
+    if not isinstance(arm, str):
+        raise ValueError(f"{where} must name arms, not {arm!r}")
+    check_study_arms([arm])
+
+
+LISTS = {  # What each part of a list must be
     **dict.fromkeys(("seeds", "retrain_seeds"), lambda where, seed: check_number(where, seed, *SEED)),
     "methods": lambda where, method: check_choice(where, method, SALIENCY),
     "folds": check_fold,
+    "arms": check_arm,
 }
 
 
@@ -109,9 +123,6 @@ def check_value(
         check_list(where, value)
         for part in value:
             LISTS[name](where, part)
-    elif name == "arms":
-        check_list(where, value)
-        check_study_arms(value)
 
 
 def read_how(
@@ -133,7 +144,10 @@ def check_params(
 ):
     "Raise `ValueError` for the first value of profile, variants or data set that no function would take."
     sections = {name: told for name, told in params["profile"].items() if isinstance(told, dict)}
-    sections |= {f"variants.{variant['arm']}": variant for variant in params.get("variants", [])}
+    variants = params.get("variants", [])
+    if variants:
+        check_list("params.yaml: arms of variants", [variant["arm"] for variant in variants])
+    sections |= {f"variants.{variant['arm']}": variant for variant in variants}
     for section, told in sections.items():
         for name, value in told.items():
             check_value(f"params.yaml: {section}.{name}", name, value)
@@ -141,4 +155,8 @@ def check_params(
         check_value(f"params.yaml: datasets.{name}", name, value)
     read_how(params)
     size, crop_px = params["profile"]["ada"]["size"], params["profile"]["prepare"]["crop_px"]
+    if crop_px % 8:
+        raise ValueError(
+            f"params.yaml: prepare.crop_px must be a multiple of 8, as the network halves it, not {crop_px}"
+        )
     check_number("params.yaml: ada.size (int)", size, 1, crop_px, whole=True)

@@ -142,11 +142,84 @@ def test_a_number_out_of_range_is_refused(name):
         ("look", {"methods": ["gradcam", "grdcam"]}, "'grdcam'"),
         ("study", {"arms": ["none", "grdcam"]}, "'grdcam'"),
         ("ada", {"size": 41}, "size"),
+        ("prepare", {"crop_px": 44}, "multiple of 8"),
+        ("repeat", {"seeds": [0, 0]}, "nothing twice"),
+        ("repeat", {"seeds": []}, "at least one"),
+        ("repeat", {"seeds": 0}, "must be a list"),
+        ("study", {"arms": []}, "at least one"),
+        ("study", {"arms": "none"}, "must be a list"),
+        ("study", {"arms": ["none", None]}, "must name arms, not None"),
+        ("study", {"arms": ["none", "random", "none"]}, "nothing twice"),
+        ("look", {"methods": "gradcam"}, "must be a list"),
     ],
 )
 def test_lists_and_what_must_fit_together(section, wrong, words):
     with pytest.raises(ValueError, match=words):
         check_params(spoilt(section, **wrong))
+
+
+# The data set
+def own(folds=("paper",), **bids):
+    "Parameters of a data set of one's own."
+    params = deepcopy(params_of("smoke"))
+    params["bids"] |= bids
+    return params | {"data": {"dataset": "bids", "repeat": {"folds": list(folds)}}}
+
+
+@pytest.mark.parametrize("folds", [["paper"], ["001", "NA"], [1, 2], ["Mount_Sinai"]])
+def test_folds_that_may_be_sites(folds):
+    check_params(own(folds))
+
+
+@pytest.mark.parametrize("folds", [[], [None], [1.5], [True], ["paper", "paper"], [1, "1"], [["paper"]]])
+def test_folds_that_name_nothing(folds):
+    with pytest.raises(ValueError, match="^params.yaml: datasets.folds must"):
+        check_params(own(folds))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"orientation": "gird"}, {"image_suffix": 1}, {"label_suffix": "a/b"}, {"cord_suffix": None}, {"val_share": 1.1}]
+    + [{"area_mm2": "all"}, {"area_mm2": [50, 2]}, {"width_to_depth": -1}, {"outside_cord": 2}, {"off_centre": 0.6}]
+    + [{"contrast": "bright"}, {"val_share": "half"}, {"off_centre": True}],
+)
+def test_each_word_of_a_data_set_is_checked_by_the_first_stage(wrong):
+    with pytest.raises(ValueError, match=rf"^params.yaml: bids\.{next(iter(wrong))} ") as e:
+        check_params(own(**wrong))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("right", [{"area_mm2": "none"}, {"area_mm2": ["none"]}, {"val_share": 1}, {"contrast": "any"}])
+def test_words_of_a_data_set_as_people_write_them(right):
+    check_params(own(**right))
+
+
+def test_a_misspelt_word_of_a_data_set():
+    with pytest.raises(ValueError, match="no stage knows val_shar, which stands in bids. Did you mean val_share"):
+        check_spelling(own(val_shar=1), KNOWN)
+    with pytest.raises(ValueError, match="a name in bids must be one of"):
+        check_params(own(width=8))
+
+
+def test_what_the_sites_are_called_is_kept(tmp_path):
+    "A number without quotes is the number to YAML; its digits then name the site."
+    (tmp_path / "params.yaml").write_text("folds: [1, '001', 1e5, NA, '1e5', no]\n")
+    folds = read_params(tmp_path / "params.yaml")["folds"]
+    assert typed("folds", list(map(str, folds)), "list[str]") == ["1", "001", "100000.0", "NA", "1e5", "no"]
+    with pytest.raises(ValueError, match="must name paper or sites, not 100000.0; write a name in quotes"):
+        check_params(own(folds))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [("profile: smoke", "Write profile: *smoke"), ("data: bids", "Write data: *bids"), ("variants: null", "variants")]
+    + [("variants: [{protect: forbid}]", "variants"), ("variants: {arm: gradcam}", "variants")],
+)
+def test_what_does_not_point_to_a_section(text, words, tmp_path):
+    (tmp_path / "params.yaml").write_text(text + "\n")
+    with pytest.raises(ValueError, match=re.escape(words)) as e:
+        read_params(tmp_path / "params.yaml")
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(
