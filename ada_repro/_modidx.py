@@ -1242,8 +1242,16 @@ d = {
             ),
             "ada_repro.method.hooks.check_logits": ("2_method/hooks.html#check_logits", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.check_network": ("2_method/hooks.html#check_network", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.chooses_against_numbers": (
+                "2_method/hooks.html#chooses_against_numbers",
+                "ada_repro/method/hooks.py",
+            ),
             "ada_repro.method.hooks.differ": ("2_method/hooks.html#differ", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.ends_in": ("2_method/hooks.html#ends_in", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.is_root_of_square": (
+                "2_method/hooks.html#is_root_of_square",
+                "ada_repro/method/hooks.py",
+            ),
             "ada_repro.method.hooks.look_for_rectifiers": (
                 "2_method/hooks.html#look_for_rectifiers",
                 "ada_repro/method/hooks.py",
@@ -1253,7 +1261,9 @@ d = {
                 "ada_repro/method/hooks.py",
             ),
             "ada_repro.method.hooks.operation": ("2_method/hooks.html#operation", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.past": ("2_method/hooks.html#past", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.rectifies": ("2_method/hooks.html#rectifies", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.sources_of": ("2_method/hooks.html#sources_of", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.two_signals": ("2_method/hooks.html#two_signals", "ada_repro/method/hooks.py"),
         },
         "ada_repro.method.mask": {

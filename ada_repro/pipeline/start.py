@@ -225,6 +225,9 @@ def use_utf8(
 ):
     "Begin again with all text and file names in UTF-8, where the locale says otherwise."
     os.environ["PYTHONUTF8"] = "1"  # for DVC and the stages too
+    os.environ.pop("PYTHONIOENCODING", None)  # would overrule it
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-m", "ada_repro.pipeline.start", *words])
 

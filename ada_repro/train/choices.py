@@ -156,7 +156,5 @@ def check_params(
     read_how(params)
     size, crop_px = params["profile"]["ada"]["size"], params["profile"]["prepare"]["crop_px"]
     if crop_px % 8:
-        raise ValueError(
-            f"params.yaml: prepare.crop_px must be a multiple of 8, as the network halves it, not {crop_px}"
-        )
+        raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")
     check_number("params.yaml: ada.size (int)", size, 1, crop_px, whole=True)
