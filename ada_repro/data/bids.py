@@ -260,7 +260,7 @@ def site_of(
     "Where a scan was made."
     about = read_sidecar(scan)
     institution = about.get("InstitutionName")
-    institution = institution.strip() if isinstance(institution, str) else ""
+    institution = " ".join(institution.split()) if isinstance(institution, str) else ""
     if not stated or (stated == about.get("Manufacturer") and institution):
         return institution or "unknown"
     return stated

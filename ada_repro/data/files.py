@@ -177,11 +177,11 @@ def list_folder(
 def check_name(
     path: Path,  # File that will be read
 ):
-    "`DataError` for a name that no message and no report could hold."
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise DataError(ascii(str(path))[1:-1], "has a name that is not UTF-8", "Rename it") from None
+    "`DataError` for a name that no message and no table could hold."
+    if not str(path).isprintable():
+        raise DataError(
+            ascii(str(path))[1:-1], "has a name that is not UTF-8, or holds control characters", "Rename it"
+        )
 
 
 # %% ../../nbs/1_data/01_files.ipynb #f16

@@ -273,6 +273,13 @@ def test_only_what_is_read_is_judged(own, tmp_path):
     assert "is a link to a file that is not here. Fetch that file" in problem
 
 
+@pytest.mark.parametrize("letter", ["\r", "\n", "\t", "\x1b", "\u2028"])
+def test_a_name_that_no_table_can_hold_is_one_line(letter, own):
+    write(own / f"sub-1{letter}2" / f"sub-1{letter}2_T2w.nii.gz", arrays()[0])
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "control characters" in problem and problem.isprintable()
+
+
 def test_a_name_that_is_not_utf8_is_one_line(own):
     folder = own / os.fsdecode(b"sub-\xff\xfe")
     write(folder / os.fsdecode(b"sub-\xff\xfe_T2w.nii.gz"), arrays()[0])
@@ -342,7 +349,7 @@ def test_a_number_that_two_people_have_means_neither(own):
 
 @pytest.mark.parametrize(
     "about, site",
-    [(b'{"InstitutionName": "Bern"}', "Bern"), (b'\xef\xbb\xbf{"InstitutionName": "Bern"}', "Bern")]
+    [(b'{"InstitutionName": " Bern\\r\\n"}', "Bern"), (b'\xef\xbb\xbf{"InstitutionName": "Bern"}', "Bern")]
     + [(b'{"InstitutionName": null}', "unknown"), (b'{"InstitutionName": ["Bern"]}', "unknown")]
     + [(b"[1]", "unknown"), (b"{", "unknown"), (b"\xff", "unknown")],
 )
