@@ -76,11 +76,14 @@ d = {
             "ada_repro.data.bids.BidsFolder.cord": ("1_data/bids.html#bidsfolder.cord", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.BidsFolder.mask": ("1_data/bids.html#bidsfolder.mask", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.bids": ("1_data/bids.html#bids", "ada_repro/data/bids.py"),
+            "ada_repro.data.bids.derived_folders": ("1_data/bids.html#derived_folders", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.find_images": ("1_data/bids.html#find_images", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.find_masks": ("1_data/bids.html#find_masks", "ada_repro/data/bids.py"),
+            "ada_repro.data.bids.find_person": ("1_data/bids.html#find_person", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.find_scans": ("1_data/bids.html#find_scans", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.gm_challenge": ("1_data/bids.html#gm_challenge", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.mask_of": ("1_data/bids.html#mask_of", "ada_repro/data/bids.py"),
+            "ada_repro.data.bids.name_mask_suffixes": ("1_data/bids.html#name_mask_suffixes", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.name_suffixes": ("1_data/bids.html#name_suffixes", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.natural": ("1_data/bids.html#natural", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.people_folders": ("1_data/bids.html#people_folders", "ada_repro/data/bids.py"),
@@ -94,6 +97,7 @@ d = {
             "ada_repro.data.bids.session_subjects": ("1_data/bids.html#session_subjects", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.site_of": ("1_data/bids.html#site_of", "ada_repro/data/bids.py"),
             "ada_repro.data.bids.stem": ("1_data/bids.html#stem", "ada_repro/data/bids.py"),
+            "ada_repro.data.bids.unquoted": ("1_data/bids.html#unquoted", "ada_repro/data/bids.py"),
         },
         "ada_repro.data.crop": {
             "ada_repro.data.crop.Crop": ("1_data/crop.html#crop", "ada_repro/data/crop.py"),
@@ -172,6 +176,7 @@ d = {
             "ada_repro.data.nifti.affine_faults": ("1_data/nifti.html#affine_faults", "ada_repro/data/nifti.py"),
             "ada_repro.data.nifti.apart_mm": ("1_data/nifti.html#apart_mm", "ada_repro/data/nifti.py"),
             "ada_repro.data.nifti.axes_of": ("1_data/nifti.html#axes_of", "ada_repro/data/nifti.py"),
+            "ada_repro.data.nifti.degrees_apart": ("1_data/nifti.html#degrees_apart", "ada_repro/data/nifti.py"),
             "ada_repro.data.nifti.describe_affine": ("1_data/nifti.html#describe_affine", "ada_repro/data/nifti.py"),
             "ada_repro.data.nifti.filled_sizes": ("1_data/nifti.html#filled_sizes", "ada_repro/data/nifti.py"),
             "ada_repro.data.nifti.header_faults": ("1_data/nifti.html#header_faults", "ada_repro/data/nifti.py"),
@@ -257,6 +262,8 @@ d = {
             "ada_repro.data.slices.Slices.subset": ("1_data/slices.html#slices.subset", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.Slices.to": ("1_data/slices.html#slices.to", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.check_split": ("1_data/slices.html#check_split", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.fold_name": ("1_data/slices.html#fold_name", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.held_out": ("1_data/slices.html#held_out", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.load_rescans": ("1_data/slices.html#load_rescans", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.load_slices": ("1_data/slices.html#load_slices", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.majority": ("1_data/slices.html#majority", "ada_repro/data/slices.py"),
@@ -1267,8 +1274,16 @@ d = {
             ),
             "ada_repro.method.hooks.check_logits": ("2_method/hooks.html#check_logits", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.check_network": ("2_method/hooks.html#check_network", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.chooses_against_numbers": (
+                "2_method/hooks.html#chooses_against_numbers",
+                "ada_repro/method/hooks.py",
+            ),
             "ada_repro.method.hooks.differ": ("2_method/hooks.html#differ", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.ends_in": ("2_method/hooks.html#ends_in", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.is_root_of_square": (
+                "2_method/hooks.html#is_root_of_square",
+                "ada_repro/method/hooks.py",
+            ),
             "ada_repro.method.hooks.look_for_rectifiers": (
                 "2_method/hooks.html#look_for_rectifiers",
                 "ada_repro/method/hooks.py",
@@ -1278,7 +1293,9 @@ d = {
                 "ada_repro/method/hooks.py",
             ),
             "ada_repro.method.hooks.operation": ("2_method/hooks.html#operation", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.past": ("2_method/hooks.html#past", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.rectifies": ("2_method/hooks.html#rectifies", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.sources_of": ("2_method/hooks.html#sources_of", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.two_signals": ("2_method/hooks.html#two_signals", "ada_repro/method/hooks.py"),
         },
         "ada_repro.method.mask": {
@@ -1587,12 +1604,22 @@ d = {
             ),
         },
         "ada_repro.pipeline.start": {
-            "ada_repro.pipeline.start.check_files": (
-                "6_pipeline/start.html#check_files",
+            "ada_repro.pipeline.start.as_pattern": ("6_pipeline/start.html#as_pattern", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.can_be_hashed": (
+                "6_pipeline/start.html#can_be_hashed",
+                "ada_repro/pipeline/start.py",
+            ),
+            "ada_repro.pipeline.start.escaped": ("6_pipeline/start.html#escaped", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.find_unseen": (
+                "6_pipeline/start.html#find_unseen",
                 "ada_repro/pipeline/start.py",
             ),
             "ada_repro.pipeline.start.has_all_values": (
                 "6_pipeline/start.html#has_all_values",
+                "ada_repro/pipeline/start.py",
+            ),
+            "ada_repro.pipeline.start.hide_unseen": (
+                "6_pipeline/start.html#hide_unseen",
                 "ada_repro/pipeline/start.py",
             ),
             "ada_repro.pipeline.start.is_cut": ("6_pipeline/start.html#is_cut", "ada_repro/pipeline/start.py"),
@@ -1668,8 +1695,12 @@ d = {
             ),
         },
         "ada_repro.train.choices": {
+            "ada_repro.train.choices.check_arm": ("3_train/choices.html#check_arm", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_fold": ("3_train/choices.html#check_fold", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_list": ("3_train/choices.html#check_list", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
             "ada_repro.train.runs.check_weights": ("3_train/runs.html#check_weights", "ada_repro/train/runs.py"),

@@ -18,6 +18,7 @@ from harness import DEVICE, baseline, first, matrix_peak, rows, seconds, simulat
 
 from ada_repro.core import ROOT, named_generator, named_rng
 from ada_repro.data.phantom import phantom_slices
+from ada_repro.data.tables import read_table, save_table
 from ada_repro.evidence.claims import METHODS
 from ada_repro.evidence.scores import per_slice
 from ada_repro.measure.metrics import hausdorff_distance
@@ -364,15 +365,15 @@ def main(*names):
     table = pd.DataFrame(chain.from_iterable(f() for f in chosen))
     if names:
         return
-    table.to_csv(ROOT / "benchmarks" / "results.csv", index=False, float_format="%.5g")
+    save_table(table, ROOT / "benchmarks" / "results.csv", "%.5g")
     slopes = growth.table()
-    slopes.to_csv(ROOT / "benchmarks" / "growth.csv", index=False, float_format="%.4g")
+    save_table(slopes, ROOT / "benchmarks" / "growth.csv", "%.4g")
     publish(
         {
             "results": readable(table),
             "growth": frame(slopes),
             "bf16": frame(bf16_effect()),
-            "stages": frame(pd.read_csv(ROOT / "benchmarks" / "repro.csv")),
+            "stages": frame(read_table(ROOT / "benchmarks" / "repro.csv")),
         }
     )
 

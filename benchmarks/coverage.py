@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from ada_repro.core import named_rng
+from ada_repro.data.tables import save_table
 from ada_repro.evidence.intervals import crossed_interval
 
 SIZES = tuple(product((2, 5, 10), (2, 5, 8, 20)))  # Seeds, subjects
@@ -240,7 +241,7 @@ def main(
 ):
     "Write `benchmarks/coverage.csv` and `docs/coverage.md`."
     table = pd.DataFrame([coverage(case, draws, resampled) for case in cases()])
-    table.to_csv(HERE / "coverage.csv", index=False)
+    save_table(table, HERE / "coverage.csv")
     (HERE.parent / "docs" / "coverage.md").write_text(page(table, draws, resampled))
     promised = table[table.effects != HEAVY]
     print(f"Lowest coverage: {promised.crossed.min():.2%}; of the bootstrap: {promised.bootstrap.min():.2%}.")

@@ -72,12 +72,14 @@ def column(switch):
 def main():
     import pandas as pd
 
-    table = pd.read_csv(TABLE, index_col="operation") if TABLE.exists() else pd.DataFrame()
+    from ada_repro.data.tables import read_table, save_table
+
+    table = read_table(TABLE, text=None).set_index("operation") if TABLE.exists() else pd.DataFrame()
     columns = pd.DataFrame({f"{processor()}, MKL_CBWR={switch}": column(switch) for switch in SWITCHES})
     columns.index.name = "operation"
     others = [name for name in table if name not in columns]
     table = table[others].join(columns, how="outer").loc[columns.index] if others else columns
-    table.to_csv(TABLE)
+    save_table(table.reset_index(), TABLE)
     print(table.to_string())
 
 

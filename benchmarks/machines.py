@@ -15,6 +15,7 @@ import torch
 from ada_repro.core import ROOT, whole_file
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
+from ada_repro.data.tables import save_table
 from ada_repro.train import training
 
 AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}  # of PyTorch's own loops, of its convolutions
@@ -78,7 +79,7 @@ def main():
     first = table[table.kind == "one thread"].set_index("seed")
     table["moved"] = (table.DSC - table.seed.map(first.DSC)).round(3)
     with whole_file(ROOT / "benchmarks" / "machines.csv") as tmp:
-        table.round(3).to_csv(tmp, index=False)
+        save_table(table.round(3), tmp)
     moved = table.assign(far=table.moved.abs()).groupby("kind", sort=False).far.agg(["mean", "max"])
     print("\nHow far the DSC of the last epoch is from that of one thread", moved.round(2).to_string(), sep="\n")
     print(f"Over seeds it lies between {first.DSC.min():.2f} and {first.DSC.max():.2f}")

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from ada_repro.core import DATA, ROOT, DataError, Run, best_device, folder_hash, whole_file
 from ada_repro.data.datasets import prepare
+from ada_repro.data.tables import save_table
 from ada_repro.evidence.intervals import seed_mean
 from ada_repro.measure.metrics import dice_score
 from ada_repro.train.runs import load_model
@@ -69,7 +70,7 @@ def main(
     )
     out.parent.mkdir(exist_ok=True)
     with whole_file(out) as tmp:
-        sessions.to_csv(tmp, index=False)
+        save_table(sessions, tmp)
     print(sessions.to_string(index=False))
     people = rows.groupby("person").DSC.mean()
     low, high = seed_mean(people).ends()

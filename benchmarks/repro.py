@@ -16,6 +16,7 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 
 from ada_repro.core import ROOT, whole_file
+from ada_repro.data.tables import save_table
 
 
 def copy_of(
@@ -57,7 +58,7 @@ def main():
             rows.append((path.stem, *json.loads(path.read_text()).values()))
     table = pd.DataFrame(rows, columns=["what", "seconds", "peak_memory_mb"]).round(1)
     with whole_file(ROOT / "benchmarks" / "repro.csv") as to:
-        table.to_csv(to, index=False)
+        save_table(table, to)
     print(table.to_string(index=False))
 
 

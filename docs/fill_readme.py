@@ -6,6 +6,7 @@ A part is put between `<!-- its name -->` and `<!-- end -->`, wherever a page ha
 import pandas as pd
 
 from ada_repro.core import FIGURES, ROOT
+from ada_repro.data.tables import read_table
 from ada_repro.evidence.tables import needed_line
 from ada_repro.evidence.verdicts import STANDS
 from ada_repro.method.arms import arm_name
@@ -18,7 +19,7 @@ YARDSTICK = " A/A"
 
 def read(study, file):
     "A table of a published study."
-    return pd.read_csv(FIGURES / "published" / STUDIES[study] / file)
+    return read_table(FIGURES / "published" / STUDIES[study] / file)
 
 
 def with_ends(value, low, high):
@@ -90,7 +91,7 @@ def takes():
 
 def flips():
     "Verdicts that were others with the bootstrap intervals that stood here before."
-    before = pd.read_csv(ROOT / "docs" / "verdicts_before.csv").set_index("claim")
+    before = read_table(ROOT / "docs" / "verdicts_before.csv").set_index("claim")
     claims, _ = judged()
     rows = []
     for study, table in zip(STUDIES, claims, strict=True):

@@ -14,9 +14,12 @@ __all__ = [
     "find_images",
     "people_folders",
     "stem",
+    "derived_folders",
     "find_masks",
     "mask_of",
+    "unquoted",
     "read_tsv",
+    "find_person",
     "read_participants",
     "read_sidecar",
     "site_of",
@@ -30,6 +33,7 @@ __all__ = [
     "natural",
     "gm_challenge",
     "name_suffixes",
+    "name_mask_suffixes",
     "bids",
 ]
 
@@ -68,16 +72,18 @@ class Bids:
         check_number("off_centre", self.off_centre, 0, 0.5)
         check_choice("contrast", self.contrast, ("brighter", "darker", "any"))
         if not self.any_area:
-            if len(self.area_mm2) != 2:
+            if not isinstance(self.area_mm2, (list, tuple)) or len(self.area_mm2) != 2:
                 raise ValueError(f"area_mm2 must be a lowest and a highest area, or none, not {self.area_mm2!r}")
+            check_number("area_mm2", self.area_mm2[1], 0)
             check_number("area_mm2", self.area_mm2[0], 0, self.area_mm2[1])
         for name in ("image_suffix", "label_suffix", "cord_suffix"):
-            if not re.fullmatch(r"\w[\w.-]*", getattr(self, name)):
-                raise ValueError(f"{name} must be a suffix such as T2starw, not {getattr(self, name)!r}")
+            suffix = getattr(self, name)
+            if not isinstance(suffix, str) or not re.fullmatch(r"\w[\w.-]*", suffix):
+                raise ValueError(f"{name} must be a suffix such as T2starw, text (in quotes), not {suffix!r}")
 
     @property
     def any_area(self):
-        return self.area_mm2 is None or list(self.area_mm2) in (["none"], [])
+        return self.area_mm2 in (None, "none", ["none"], ("none",), [], ())
 
     @property
     def limits(self):
@@ -125,6 +131,19 @@ def stem(
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b09
+def derived_folders(
+    folder: Path,  # `derivatives`, or below
+    depth: int = 2,  # How far down
+) -> list:  # Itself, and the folders in it that are nobody's
+    "Where the folders of people may lie in `derivatives`."
+    found = [folder]
+    for p in list_folder(folder) if depth else []:
+        is_own = p.is_dir() and not folder.resolve().is_relative_to(p.resolve())
+        if is_own and not p.name.startswith((".", "sub-")):
+            found += derived_folders(p, depth - 1)
+    return found
+
+
 def find_masks(
     folder: Path,  # BIDS folder
 ) -> dict:  # Name without ending -> paths, one per folder it lies in
@@ -132,10 +151,7 @@ def find_masks(
     derivatives = folder / "derivatives"
     roots = [folder]
     if derivatives.is_dir():
-        roots += [
-            derivatives,
-            *(p for p in list_folder(derivatives) if p.is_dir() and not p.name.startswith((".", "sub-"))),
-        ]
+        roots += derived_folders(derivatives)
     found = {}
     for root in roots:
         for person in people_folders(root):
@@ -164,7 +180,16 @@ def mask_of(
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b12
-SITE_COLUMNS = ("site", "institution", "institution_id")
+SITE_COLUMNS = ("site", "site_id", "center", "centre", "institution", "institution_name", "institution_id")
+
+
+def unquoted(
+    word: str,  # Of a table
+) -> str:
+    "A word without the blanks and quotation marks around it."
+    word = word.strip()
+    is_quoted = len(word) > 1 and word[0] == word[-1] == '"'
+    return word[1:-1].replace('""', '"').strip() if is_quoted else word
 
 
 def read_tsv(
@@ -172,24 +197,46 @@ def read_tsv(
 ) -> list:  # A dict per row, its keys in small letters
     "A table of BIDS, all of it text."
     try:
-        with path.open(encoding="utf-8-sig", newline="") as f:
-            rows = list(csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE, restkey="more", restval=""))
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError("it holds zero bytes")
+        head, *rows = [*csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)] or [[]]
     except (OSError, ValueError, csv.Error) as e:
         raise DataError(path, f"cannot be read ({str(e).splitlines()[0]})", "Save it as UTF-8, with tabs") from None
-    return [{key.strip().lower(): value for key, value in row.items()} for row in rows]
+    names = [unquoted(name).lower() for name in head]
+    return [dict(zip(names, map(unquoted, row), strict=False)) for row in rows if any(row)]
+
+
+def find_person(
+    name: str,  # As a table calls somebody, such as '1'
+    people: list,  # The folders' names, such as 'sub-01'
+) -> str:  # One of them, or None
+    "Who is meant: the same name, with `sub-` or without, or the only one with the same number."
+    number = name.removeprefix("sub-")
+    if f"sub-{number}" in people:
+        return f"sub-{number}"
+    same = [person for person in people if number.isdecimal() and person[4:].isdecimal()]
+    same = [person for person in same if int(person[4:]) == int(number)]
+    return same[0] if len(same) == 1 else None
 
 
 def read_participants(
     folder: Path,  # BIDS folder
 ) -> dict:  # 'sub-01' -> site, of those whose site is stated
-    "The sites of `participants.tsv`."
+    "The sites of `participants.tsv`; `DataError` where it names nobody who is there, or gives somebody two sites."
     path = folder / "participants.tsv"
     rows = read_tsv(path) if path.is_file() else []
+    people = [p.name for p in people_folders(folder)]
+    found = [find_person(row.get("participant_id", ""), people) for row in rows]
+    if rows and people and not any(found):
+        fault = f"names none of the people here, such as {people[0]}"
+        raise DataError(path, fault, "Name them in a column participant_id, a tab between two columns")
     sites = {}
-    for row in rows:
-        stated = [row[column].strip() for column in SITE_COLUMNS if row.get(column)]
-        if stated and stated[0] != "n/a":
-            sites[row.get("participant_id", "").strip()] = stated[0]
+    for person, row in zip(found, rows, strict=True):
+        stated = [row[column] for column in SITE_COLUMNS if row.get(column, "n/a") not in ("", "n/a")]
+        if person and stated and sites.setdefault(person, stated[0]) != stated[0]:
+            fault = f"gives {person} two sites, {sites[person]} and {stated[0]}"
+            raise DataError(path, fault, "Leave the one that is right")
     return sites
 
 
@@ -200,7 +247,7 @@ def read_sidecar(
     "What the JSON file beside a scan says; nothing where there is none."
     path = scan.with_name(f"{stem(scan)}.json")
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -212,7 +259,8 @@ def site_of(
 ) -> str:
     "Where a scan was made."
     about = read_sidecar(scan)
-    institution = str(about.get("InstitutionName", "")).strip()
+    institution = about.get("InstitutionName")
+    institution = " ".join(institution.split()) if isinstance(institution, str) else ""
     if not stated or (stated == about.get("Manufacturer") and institution):
         return institution or "unknown"
     return stated
@@ -251,13 +299,16 @@ def find_scans(
     folder: Path,  # BIDS folder
     suffix: str,  # Of the scans
 ) -> dict:  # Session -> its scans
-    "The scans of all people, by session."
+    "The scans of all people, by session; `DataError` for one that lies in the folder of somebody else."
     sessions = {}
     for person in people_folders(folder):
         for path in find_images(person):
-            if not stem(path).endswith(f"_{suffix}") or not path.name.startswith(f"{person.name}_"):
+            if not stem(path).endswith(f"_{suffix}") or not path.name.startswith("sub-"):
                 continue
             check_name(path)
+            if not path.name.startswith(f"{person.name}_"):
+                fault = f"lies in the folder of {person.name}, and is named after somebody else"
+                raise DataError(path, fault, "Move it, or rename it")
             scans = sessions.setdefault(session_of(path), [])
             scan = path.with_name(f"{stem(path)}.nii.gz")
             if scan not in scans:
@@ -374,6 +425,19 @@ def name_suffixes(
     return f"there are {', '.join(sorted(found)[:12])}" if found else "there are no NIfTI files in sub-* folders"
 
 
+def name_mask_suffixes(
+    folder: Path,  # BIDS folder
+    suffix: str,  # Of the scans
+) -> str:
+    "Which suffixes the files have whose names begin as a scan's does, for a message."
+    names, found = list(find_masks(folder)), set()
+    scans = [name for name in names if name.endswith(f"_{suffix}")]
+    for name in names:
+        begun = [scan for scan in scans if name.startswith(scan.removesuffix(suffix)) and name not in scans]
+        found |= {name.removeprefix(scan.removesuffix(suffix)).removeprefix(f"{suffix}_") for scan in begun}
+    return f"there are {', '.join(sorted(found)[:12])}" if found else "no file is named after a scan"
+
+
 @dataset_layout
 def bids(
     folder: Path,  # BIDS folder
@@ -383,7 +447,9 @@ def bids(
     subjects, left_out = read_bids(folder, how)
     if not subjects and left_out:
         fault = f"has {len(left_out)} sessions with scans *_{how.image_suffix}, but no mask *_{how.label_suffix}"
-        raise DataError(folder, fault, f"Correct label_suffix; {name_suffixes(folder)}")
+        raise DataError(folder, fault, f"Correct label_suffix; {name_mask_suffixes(folder, how.image_suffix)}")
+    if not people_folders(folder):
+        raise DataError(folder, "has no folders sub-*", "Put a folder for each person right there")
     if not subjects:
         fault = f"has no scans sub-*_{how.image_suffix}.nii.gz"
         raise DataError(folder, fault, f"Correct image_suffix; {name_suffixes(folder)}")

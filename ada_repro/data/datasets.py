@@ -37,8 +37,8 @@ from ..core import DataError, check_choice, check_number, whole_folder, write_js
 from .bids import BY_DEFAULT, OPEN_BIDS, Bids, bids, read_bids
 from .crop import Rescans, cut_slices, write_rescans
 from .files import list_folder, raise_first
-from .slices import Slices, check_split, load_slices
-from .subjects import DATASETS, Subject, walk
+from .slices import Slices, check_split, held_out, load_slices
+from .subjects import DATASETS, Subject, scgm, walk
 from .tables import save_table
 from .volume import Volume
 
@@ -87,12 +87,13 @@ def list_left_out(
 def check_dataset(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
+    how: Bids = BY_DEFAULT,  # How to read the data set `bids`
+    folds=("paper",),  # `paper`, or sites
 ):
-    "A glance before long work: a known name, and something in the folder (a phantom is still to be made)."
-    if dataset == "bids":
-        check_folder(dataset, Path(raw))
-    elif dataset != "phantom":
-        list_subjects(dataset, raw)
+    "A glance before long work: a known name, people in the folder (a phantom is still to be made), sites of that name."
+    subjects = scgm(Path(raw)) if dataset == "phantom" else list_subjects(dataset, raw, how)
+    for fold in folds:
+        held_out([s.site for s in subjects], fold, raw)
 
 
 # %% ../../nbs/1_data/10_datasets.ipynb #c18

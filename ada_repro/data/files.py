@@ -129,9 +129,9 @@ def other_name(
 def can_be_read(
     path: Path,  # File
 ) -> bool:
-    "Whether a file is there, and no link to nothing."
+    "Whether a file is there, and no link to nothing, no folder, no pipe."
     try:
-        return path.exists()
+        return path.is_file()
     except OSError:
         return False
 
@@ -156,6 +156,8 @@ def find_nifti(
     other = other_name(path)
     if not can_be_read(other):
         return path
+    if can_be_read(path) and path.samefile(other):
+        return path
     if can_be_read(path):
         raise DataError(path, f"stands there a second time, as {other.name}", "Remove the one that is not wanted")
     return other
@@ -175,11 +177,11 @@ def list_folder(
 def check_name(
     path: Path,  # File that will be read
 ):
-    "`DataError` for a name that no message and no report could hold."
-    try:
-        str(path).encode()
-    except UnicodeEncodeError:
-        raise DataError(ascii(str(path))[1:-1], "has a name that is not UTF-8", "Rename it") from None
+    "`DataError` for a name that no message and no table could hold."
+    if not str(path).isprintable():
+        raise DataError(
+            ascii(str(path))[1:-1], "has a name that is not UTF-8, or holds control characters", "Rename it"
+        )
 
 
 # %% ../../nbs/1_data/01_files.ipynb #f16

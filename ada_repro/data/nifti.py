@@ -18,6 +18,7 @@ __all__ = [
     "read_sform",
     "stated_affines",
     "apart_mm",
+    "degrees_apart",
     "describe_affine",
     "orientation_faults",
     "affine_faults",
@@ -106,8 +107,9 @@ def header_faults(
     yield too_many, f"claims {shape} voxels, more than 1 GiB", AGAIN
     start = h["vox_offset"]
     yield not size <= start < 2**24, f"claims that its voxels begin at byte {start}", AGAIN
-    odd_scale = np.isfinite(h["scl_slope"]) and not np.isfinite(h["scl_inter"])
-    yield odd_scale, "has an intensity scale that is not finite", AGAIN
+    slope, inter = h["scl_slope"], h["scl_inter"]
+    is_scaled = slope != 0 and not np.isnan(slope)  # else the two numbers say nothing
+    yield is_scaled and not np.isfinite([slope, inter]).all(), "has an intensity scale that is not finite", AGAIN
 
 
 # %% ../../nbs/1_data/02_nifti.ipynb #n08
@@ -198,6 +200,17 @@ def apart_mm(
     return np.linalg.norm((one - other)[:3] @ np.vstack([corners, np.ones(8)]), axis=0).max()
 
 
+@np.errstate(all="ignore")
+def degrees_apart(
+    one: np.ndarray,  # (4,4)
+    other: np.ndarray,  # (4,4)
+) -> float:  # Of the axis that is turned most
+    "How far two affines turn one grid against each other."
+    axes = [affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0) for affine in (one, other)]
+    sines = np.linalg.norm(axes[0] - axes[1], axis=0) / 2
+    return np.degrees(2 * np.arcsin(np.minimum(sines, 1))).max()
+
+
 def describe_affine(
     affine: np.ndarray,  # (4,4)
 ) -> str:
@@ -216,9 +229,10 @@ def orientation_faults(
     "What two statements of one fact can disagree about: (is it bad, fault, remedy)."
     if len(stated) == 2:
         apart = apart_mm(stated["qform"], stated["sform"], shape)
+        turned = degrees_apart(stated["qform"], stated["sform"])
         pixel = np.sort(np.linalg.norm(stated["sform"][:3, :3], axis=0))[0]
         readings = ", ".join(f"{name}: {describe_affine(affine)}" for name, affine in stated.items())
-        fault = f"says twice where it lies, {apart:.2f} mm apart ({readings})"
+        fault = f"says twice where it lies, {apart:.2f} mm and {turned:.1f} degrees apart ({readings})"
         yield not apart <= NEAR * pixel, fault, "Set the code of the wrong one to 0, or export it again"
 
 

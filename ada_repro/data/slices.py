@@ -13,6 +13,8 @@ __all__ = [
     "majority",
     "Slices",
     "check_split",
+    "fold_name",
+    "held_out",
     "split_by_fold",
     "some_people",
     "load_slices",
@@ -20,6 +22,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/1_data/06_slices.ipynb #c02
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,6 +147,29 @@ def check_split(
 
 
 # %% ../../nbs/1_data/06_slices.ipynb #f11
+def fold_name(
+    site: str,  # e.g. 'Mount Sinai, New York'
+) -> str:  # 'Mount_Sinai_New_York'
+    "A site as folds call it: a plain name, which can be part of a path."
+    return re.sub(r"[^\w.-]+", "_", site).strip("_.-") or "_"
+
+
+def held_out(
+    sites,  # Of a data set
+    fold: str,  # `paper`, or a site, or its plain name
+    where,  # For the message
+) -> list:  # Those of them who validate; none for `paper`
+    "The sites of a fold; `DataError` for a fold that is neither."
+    sites = list(dict.fromkeys(sites))
+    if fold == "paper":
+        return []
+    found = [site for site in sites if site == fold] or [site for site in sites if fold_name(site) == fold]
+    if not found:
+        known = f"Known are paper, {', '.join(map(fold_name, sites))}; a name that looks like a number stands in quotes"
+        raise DataError(f"fold {fold!r}", f"is not a site of {where}", known)
+    return found
+
+
 def split_by_fold(
     table: pd.DataFrame,  # Columns `site` and `split`
     fold: str,  # `paper`: the data's own split; or a site, which validates while all others train
@@ -152,10 +178,8 @@ def split_by_fold(
     "The table, split as the fold says; `DataError` for a fold that is neither."
     if fold == "paper":
         return table
-    sites = table.site.unique()
-    if fold not in sites:
-        raise DataError(f"fold {fold!r}", f"is not a site of {where}", f"Known are paper, {', '.join(sites)}")
-    return table.assign(split=np.where(table.site == fold, "val", "train"))
+    sites = held_out(table.site, fold, where)
+    return table.assign(split=np.where(table.site.isin(sites), "val", "train"))
 
 
 def some_people(

@@ -16,11 +16,12 @@ NAMES = ("site", "subject", "person", "split", "arm", "arm_a", "arm_b", "fold", 
 
 def read_table(
     path: Path,  # CSV file, UTF-8
-) -> pd.DataFrame:  # The columns `NAMES` are text, an empty number is NaN
+    text=NAMES,  # Columns that are text; None: all
+) -> pd.DataFrame:  # An empty number is NaN
     "A table in which names are text, whatever they look like."
     columns = pd.read_csv(path, nrows=0, encoding="utf-8").columns
-    names = [column for column in columns if column in NAMES]
-    numbers = [column for column in columns if column not in NAMES]
+    names = [column for column in columns if text is None or column in text]
+    numbers = [column for column in columns if column not in names]
     return pd.read_csv(
         path,
         dtype=dict.fromkeys(names, str),
@@ -34,6 +35,7 @@ def read_table(
 def save_table(
     table: pd.DataFrame,  # Without its index
     path: Path,  # CSV file to write
+    digits: str = None,  # Of a number, as in '%.5g'; None: all of them
 ):
     "A table as `read_table` reads it."
-    table.to_csv(path, index=False, encoding="utf-8", lineterminator="\n")
+    table.to_csv(path, index=False, encoding="utf-8", lineterminator="\n", float_format=digits)

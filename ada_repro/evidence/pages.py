@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ..data.tables import save_table
 from ..method.arms import arm_name
 
 # %% ../../nbs/5_evidence/06_pages.ipynb #fc30
@@ -215,7 +216,7 @@ def write_table(
     basis=(),  # Lines below the caption: what the table was made from
 ):
     "The table as csv, exact, and as markdown, readable."
-    frame.round(4).to_csv(folder / f"{name}.csv", index=False, lineterminator="\n")
+    save_table(frame.round(4), folder / f"{name}.csv")
     columns = [c for c in frame if not c.endswith(("_low", "_high"))]
     heads = [heading(c, name) for c in columns]
     align = ["---", *["---:"] * (len(columns) - 1)]
@@ -263,7 +264,7 @@ def write_claims(
     basis=(),  # Lines below the table: what it was made from
 ):
     "The claims as csv, exact, and as markdown, readable."
-    table.round(4).to_csv(folder / "claims.csv", index=False, lineterminator="\n")
+    save_table(table.round(4), folder / "claims.csv")
     rows = [claim_cells(claim) for claim in table.itertuples()]
     which = [WEIGHTS[one] for one in dict.fromkeys(table.weights)]
     page = markdown_page(list(CLAIM_HEADS), list(CLAIM_HEADS.values()), rows, [*CLAIM_CAPTION, *which, *basis])

@@ -41,6 +41,7 @@ from jinja2 import Environment
 
 from ..core import Run, whole_file
 from ..data.slices import Slices
+from ..data.tables import read_table
 from ..measure.metrics import dice_score
 from ..method.arms import arm_name
 from .figures import show_slice
@@ -229,11 +230,11 @@ def tables_of(
     "The tables of the page, those that are there."
     found = []
     if (folder / "claims.csv").is_file():
-        rows = verdict_rows(pd.read_csv(folder / "claims.csv"))
+        rows = verdict_rows(read_table(folder / "claims.csv"))
         found.append({"title": "Verdicts", "kind": "text", "heads": VERDICT_HEADS, "rows": rows})
     for file, title in (("table3", "Table 3: untouched slices"), ("table4", "Table 4: occluded copies")):
         if (folder / f"{file}.csv").is_file():
-            rows = dice_rows(pd.read_csv(folder / f"{file}.csv"))
+            rows = dice_rows(read_table(folder / f"{file}.csv"))
             found.append({"title": title, "kind": "", "heads": ARM_HEADS, "rows": rows, "note": SAME_HEADS})
     return found
 

@@ -32,7 +32,7 @@ import numpy as np
 import pandas as pd
 
 from ..core import FIGURES, remove
-from ..data.tables import read_table
+from ..data.tables import read_table, save_table
 from ..method.arms import arm_name, arm_order
 from .intervals import prediction_interval
 from .scores import per_slice
@@ -58,7 +58,7 @@ def write_seeds(
     basis=(),  # Lines: what they were made from
 ):
     "seeds.csv, every digit, and seeds.txt."
-    values.to_csv(folder / "seeds.csv", index=False, lineterminator="\n")
+    save_table(values, folder / "seeds.csv")
     (folder / "seeds.txt").write_text("\n".join(basis) + "\n")
 
 
@@ -194,7 +194,7 @@ def write_reproduced(
     "reproduced.csv and reproduced.md, which begins with the sentence."
     study = published_folder(dataset, profile, published)
     table = reproduced(mine, read_table(study / "seeds.csv") if study else None)
-    table.round(4).to_csv(folder / "reproduced.csv", index=False, lineterminator="\n")
+    save_table(table.round(4), folder / "reproduced.csv")
     heads = ["Arm", "Table", "Published", "Range of one more", "Here", "Verdict"]
     lines = [reproduced_line(table), "", f"| {' | '.join(heads)} |", "| --- | ---: | ---: | ---: | ---: | --- |"]
     for row in table.itertuples():

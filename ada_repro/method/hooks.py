@@ -7,10 +7,17 @@ __all__ = [
     "RECTIFIERS",
     "GATES",
     "OPAQUE",
+    "CHOOSERS",
     "RESHAPES",
+    "PROBABILITIES",
+    "KEEPS",
     "check_logits",
     "operation",
+    "sources_of",
+    "past",
     "two_signals",
+    "chooses_against_numbers",
+    "is_root_of_square",
     "Blocked",
     "blocked",
     "once_per_network",
@@ -54,11 +61,29 @@ def check_logits(
 
 # %% ../../nbs/2_method/05_hooks.ipynb #c07
 RECTIFIERS = (  # how their names begin
-    *("relu", "leakyrelu", "prelu", "rrelu", "elu", "celu", "gelu", "silu", "mish", "softplus", "logsigmoid"),
+    *(
+        "relu",
+        "leakyrelu",
+        "prelu",
+        "rrelu",
+        "elu",
+        "celu",
+        "gelu",
+        "silu",
+        "mish",
+        "softplus",
+        "logsigmoid",
+        "logaddexp",
+    ),
     *("hardtanh", "hardswish", "hardshrink", "softshrink", "threshold", "abs", "sgn", "sign"),
 )
 GATES = ("sigmoid", "hardsigmoid", "tanh", "softmax", "logsoftmax", "maxpool", "adaptivemaxpool", "fractionalmaxpool")
 OPAQUE = ("compiledfunction", "torch::jit")
+CHOOSERS = ("max", "amax", "min", "amin", "sort", "topk", "kthvalue", "median")
+RESHAPES = (
+    *("slice", "select", "squeeze", "unsqueeze", "view", "reshapealias", "unsafeview", "permute", "transpose"),
+    *("clone", "alias"),
+)
 
 
 def operation(
@@ -68,11 +93,52 @@ def operation(
     return node.name().lower().replace("_", "").partition("backward")[0]
 
 
+def sources_of(
+    node,  # Of autograd's graph
+) -> list:  # None for what is no signal
+    "The operations whose results an operation gets."
+    return [source for source, _ in node.next_functions]
+
+
+def past(
+    node,  # Of autograd's graph, or None
+    names: tuple,  # Operations that are passed over, as far as they have one signal
+):  # The first operation that is another; None where the graph ends
+    "Go back in the graph past some operations."
+    while node is not None and operation(node) in names:
+        signals = [source for source in sources_of(node) if source is not None]
+        if len(signals) != 1:
+            break
+        node = signals[0]
+    return node
+
+
 def two_signals(
     node,  # Of autograd's graph
 ) -> bool:
     "Whether an operation is the product of two signals, each of which weighs the other."
-    return operation(node) == "mul" and None not in [source for source, _ in node.next_functions]
+    return operation(node) == "mul" and None not in sources_of(node)
+
+
+def chooses_against_numbers(
+    node,  # Of autograd's graph
+) -> bool:
+    "Whether an operation takes the largest, or the like, of a signal and of numbers stacked beside it."
+    if operation(node) not in CHOOSERS:
+        return False
+    source = past(sources_of(node)[0], RESHAPES)
+    return source is not None and operation(source) in ("stack", "cat") and None in sources_of(source)
+
+
+def is_root_of_square(
+    node,  # Of autograd's graph
+) -> bool:
+    "Whether an operation is an absolute value that is not called so."
+    if operation(node) != "sqrt":
+        return False
+    source = past(sources_of(node)[0], ("add",))
+    is_square = operation(source) == "mul" and len(set(sources_of(source))) == 1
+    return is_square or operation(source) == "pow"
 
 
 # %% ../../nbs/2_method/05_hooks.ipynb #c08
@@ -105,7 +171,7 @@ def blocked(
 ) -> tuple[list, list, dict]:  # The operations; those of `nn.ReLU` modules; where each operation blocks the gradient
     "Send a gradient back through every operation of a network."
     hooked = []
-    relus = [m for m in model.modules() if isinstance(m, nn.ReLU)]
+    relus = [m for m in model.modules() if isinstance(m, nn.ReLU) and type(m).forward is nn.ReLU.forward]
     handles = [m.register_forward_hook(lambda module, inputs, y: hooked.append(y.grad_fn)) for m in relus]
     try:
         y = check_logits(model(x.requires_grad_()), x.shape)
@@ -151,7 +217,7 @@ def rectifies(
 ) -> bool:
     "Whether an operation rectifies, or may."
     name = operation(node)
-    if name.startswith(RECTIFIERS + OPAQUE):
+    if name.startswith(RECTIFIERS + OPAQUE) or chooses_against_numbers(node) or is_root_of_square(node):
         return True
     return moves and not name.startswith(GATES) and not two_signals(node)
 
@@ -193,18 +259,8 @@ def check_hookable(
 
 
 # %% ../../nbs/2_method/05_hooks.ipynb #c16
-RESHAPES = (
-    "slice",
-    "select",
-    "squeeze",
-    "unsqueeze",
-    "view",
-    "reshapealias",
-    "unsafeview",
-    "permute",
-    "clone",
-    "alias",
-)
+PROBABILITIES = ("sigmoid", "softmax", "logsigmoid", "logsoftmax")
+KEEPS = (*RESHAPES, "clamp", "clampmin", "clampmax", "mul", "div")  # A probability stays one
 
 
 @once_per_network
@@ -212,10 +268,8 @@ def ends_in(
     model: nn.Module,  # The network, in eval mode
     x: Tensor,  # Images (B, 1, H, W)
 ) -> str:  # Such as 'convolution'; '' without a gradient
-    "The last operation of a network that is more than a change of shape."
-    node = check_logits(model(x[:1].detach().requires_grad_()), x[:1].shape).grad_fn
-    while node is not None and operation(node) in RESHAPES:
-        node = node.next_functions[0][0]
+    "The last operation of a network that is more than a change of shape, a limit or a scale."
+    node = past(check_logits(model(x[:1].detach().requires_grad_()), x[:1].shape).grad_fn, KEEPS)
     return "" if node is None else operation(node)
 
 
@@ -223,7 +277,15 @@ def check_network(
     model: nn.Module,  # The network, in eval mode
     x: Tensor,  # Images (B, 1, H, W)
 ):
-    "Raise `ValueError` unless the network returns one logit a pixel."
-    last = ends_in(model, x)
-    if last in ("sigmoid", "softmax"):
+    "Raise `ValueError` unless the network takes float32 and returns one logit a pixel, with a gradient."
+    others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
+    try:
+        last = ends_in(model, x)
+    except RuntimeError:
+        if not others:
+            raise
+        raise ValueError(f"model must hold weights of float32, not {others.pop()}; use model.float()") from None
+    if last in PROBABILITIES:
         raise ValueError(f"model must return logits, not probabilities; leave out its last {last}")
+    if not last:
+        raise ValueError("model must return logits with a gradient; leave out its last threshold or detach()")

@@ -233,8 +233,19 @@ def explain_images(
     with torch.no_grad():
         logits = check_logits(model(x), x.shape) if explain == "pred" else None
         weight = EXPLAINED[explain](logits, target)
-    with warnings.catch_warnings(action="ignore"):  # Captum says at each call that it sets hooks, and removes them
-        return SALIENCY[method](ForegroundScore(model, weight.float()), x.requires_grad_(), layer)
+    seen = []
+    handle = layer.register_forward_hook(lambda *_: seen.append(True))
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Captum says at each call that it sets hooks, and removes them
+            return SALIENCY[method](ForegroundScore(model, weight.float()), x.requires_grad_(), layer)
+    except (AssertionError, IndexError):
+        if seen:
+            raise
+        raise ValueError(
+            "layer must be a module that is called; one inside a compiled or scripted part is not"
+        ) from None
+    finally:
+        handle.remove()
 
 
 # %% ../../nbs/2_method/02_saliency.ipynb #c24c

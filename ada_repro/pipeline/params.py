@@ -49,6 +49,12 @@ def read_params(
         raise ValueError(f"{path.name} cannot be read: {' '.join(str(e).split())}") from None
     if not isinstance(params, dict):
         raise ValueError(f"{path.name} holds no parameters. Take it from the repository again")
+    for name in ("profile", "data"):
+        if isinstance(params.get(name), str):
+            raise ValueError(f"{path.name}: {name} must point to a section. Write {name}: *{params[name]}")
+    variants = params.get("variants", [])
+    if not isinstance(variants, list) or not all(isinstance(told, dict) and "arm" in told for told in variants):
+        raise ValueError(f"{path.name}: variants must be a list of sections that name an arm; [] for none")
     check_names(params)
     return params
 
@@ -87,9 +93,11 @@ def plain_value(
 def typed(
     name: str,  # Of the parameter
     words: list[str],  # What was given for it
-    kind: str,  # 'int', 'float', 'str' or 'list'
+    kind: str,  # 'int', 'float', 'str', 'list' or 'list[str]'
 ):
     "The value of a parameter; `ValueError` if it is not of its type."
+    if kind == "list[str]":
+        return words
     if kind == "str" and len(words) == 1:
         return words[0]
     values = [plain_value(word) for word in words]
@@ -119,10 +127,11 @@ def check_spelling(
     params: dict,  # Of `read_params`
     known: set[str],  # Of `stage_parameters`
 ):
-    "Raise `ValueError` for a name in the profile or in a variant that no stage knows."
+    "Raise `ValueError` for a name in the profile, in a variant or in `bids` that no stage knows."
     profile = params["profile"]
     sections = {section: told for section, told in profile.items() if isinstance(told, dict)}
     sections |= {f"variants.{variant['arm']}": variant for variant in params.get("variants", [])}
+    sections["bids"] = params.get("bids", {})
     for section, told in sections.items():
         for name in sorted(told.keys() - known):
             near = get_close_matches(name, known, 1)

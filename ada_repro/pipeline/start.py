@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "UNSEEN",
     "has_all_values",
     "is_whole_lock",
     "is_json",
@@ -12,7 +13,11 @@ __all__ = [
     "members",
     "tell",
     "stop_all",
-    "check_files",
+    "can_be_hashed",
+    "find_unseen",
+    "escaped",
+    "as_pattern",
+    "hide_unseen",
     "last_word",
     "use_utf8",
     "wait_for_others",
@@ -148,14 +153,59 @@ def stop_all(
 
 
 # %% ../../nbs/6_pipeline/07_start.ipynb #c18k
-def check_files(
-    folder: Path,  # With all in it
+UNSEEN = "# From here on written by each start: what DVC cannot read."
+
+
+def can_be_hashed(
+    path: Path,  # Whatever lies in a folder
+) -> bool:
+    "Whether DVC can read it: a file or a folder, not locked, its name UTF-8."
+    has_name = os.fsencode(path.name).decode(errors="ignore") == path.name
+    return has_name and os.access(path, os.R_OK) and (path.is_file() or path.is_dir())
+
+
+def find_unseen(
+    folder: Path,  # Of data sets
+) -> list:
+    "What DVC cannot read in the data sets, as DVC goes through them: past no link to a folder, into no `.git`."
+    found = []
+    for dataset in sorted(folder.iterdir()):
+        for at, folders, files in os.walk(dataset):
+            unseen = [name for name in (*folders, *files) if not can_be_hashed(Path(at, name))]
+            found += [Path(at, name) for name in unseen]
+            folders[:] = [name for name in folders if name not in (".git", *unseen)]
+    return found
+
+
+def escaped(
+    letter: str,  # Of a name
+) -> str:
+    "The letter as a pattern."
+    if letter in "*?[]!#\\ ":
+        return f"\\{letter}"
+    return letter if letter.isprintable() else "[! -~]"
+
+
+def as_pattern(
+    path: Path,  # Below the folder of `.dvcignore`
+) -> str:
+    "A line of `.dvcignore` that means this path alone."
+    return "/" + "".join(map(escaped, path.as_posix()))
+
+
+def hide_unseen(
+    folder: Path,  # Of data sets
 ):
-    "Raise `ValueError` for what is neither a file nor a folder."
-    for at, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            if not (path := Path(at) / name).is_file():
-                raise ValueError(f"{path} is neither a file nor a folder. Remove it")
+    "Keep from DVC what it cannot read, in a `.dvcignore` whose other lines stay."
+    if not folder.is_dir():
+        return
+    lines = [as_pattern(path.relative_to(folder)) for path in find_unseen(folder)]
+    ignored = folder / ".dvcignore"
+    before = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
+    own = before.partition(UNSEEN)[0]
+    after = "\n".join([own.rstrip("\n"), UNSEEN, *lines, ""]).lstrip("\n") if lines else own
+    if after != before:
+        ignored.write_text(after, encoding="utf-8")
 
 
 def last_word(
@@ -176,6 +226,9 @@ def use_utf8(
 ):
     "Begin again with all text and file names in UTF-8, where the locale says otherwise."
     os.environ["PYTHONUTF8"] = "1"  # for DVC and the stages too
+    os.environ.pop("PYTHONIOENCODING", None)  # would overrule it
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors="backslashreplace")
     if sys.getfilesystemencoding() != "utf-8":
         os.execv(sys.executable, [sys.executable, "-m", "ada_repro.pipeline.start", *words])
 
@@ -196,7 +249,7 @@ def repro(
     wait_for_others(root)
     params = read_params(root / "params.yaml")
     jobs = count_jobs(params)
-    check_files(root / "data" / "raw")
+    hide_unseen(root / "data" / "raw")
     mend(root)
     with warm_process(params):
         if jobs > 1 and not any(word.startswith("-") for word in words):

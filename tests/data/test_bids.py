@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import re
 import shutil
 
 import nibabel as nib
@@ -12,7 +13,7 @@ from scans import DEPTH, SIDE, arrays, spoil, write
 
 from ada_repro.core import DataError
 from ada_repro.data.bids import Bids
-from ada_repro.data.datasets import check, list_left_out, list_subjects, main, prepare
+from ada_repro.data.datasets import check, check_dataset, list_left_out, list_subjects, main, prepare
 from ada_repro.data.slices import load_rescans, load_slices
 
 # The open data's layout, without the open data
@@ -207,7 +208,7 @@ def test_words_that_do_not_fit_a_folder(own):
     (problem,) = check("bids", own)
     assert "no scans sub-*_T2starw.nii.gz" in problem and "there are T2w, lesion" in problem
     (problem,) = check("bids", own, how=Bids("T2w", "gm"))
-    assert "no mask *_gm" in problem and "there are T2w, lesion" in problem
+    assert "no mask *_gm" in problem and "there are lesion." in problem
     (problem,) = {p.split(": ")[1] for p in check("bids", own, how=Bids("T2w", "lesion", "seg"))}
     assert problem.startswith("is missing")
 
@@ -225,6 +226,14 @@ def test_words_that_do_not_fit_a_folder(own):
         {"off_centre": 0.7},
         {"image_suffix": "../T2w"},
         {"label_suffix": ""},
+        {"label_suffix": 1},
+        {"cord_suffix": None},
+        {"area_mm2": 5},
+        {"area_mm2": "any"},
+        {"area_mm2": [2, float("inf")]},
+        {"width_to_depth": -0.1},
+        {"width_to_depth": True},
+        {"val_share": float("nan")},
     ],
 )
 def test_options_that_cannot_be(wrong, own, tmp_path):
@@ -265,11 +274,155 @@ def test_only_what_is_read_is_judged(own, tmp_path):
     assert "is a link to a file that is not here. Fetch that file" in problem
 
 
+@pytest.mark.parametrize("letter", ["\r", "\n", "\t", "\x1b", "\u2028"])
+def test_a_name_that_no_table_can_hold_is_one_line(letter, own):
+    write(own / f"sub-1{letter}2" / f"sub-1{letter}2_T2w.nii.gz", arrays()[0])
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "control characters" in problem and problem.isprintable()
+
+
 def test_a_name_that_is_not_utf8_is_one_line(own):
     folder = own / os.fsdecode(b"sub-\xff\xfe")
     write(folder / os.fsdecode(b"sub-\xff\xfe_T2w.nii.gz"), arrays()[0])
     (problem,) = check("bids", own, how=Bids(**LESION))
     assert "not UTF-8" in problem and problem.encode() and "\n" not in problem
+
+
+# What spreadsheets make of a table
+SITES = "participant_id\tsite\nsub-001\tZürich\nsub-002\tNA\n"
+TABLES = {
+    "as it should be": SITES.encode(),
+    "byte order mark, lines of Windows": SITES.replace("\n", "\r\n").encode("utf-8-sig"),
+    "lines of an old Mac": SITES.replace("\n", "\r").encode(),
+    "without sub-": SITES.replace("sub-", "").encode(),
+    "numbers": SITES.replace("sub-00", "").encode(),
+    "blanks": SITES.replace("\t", " \t  ").encode(),
+    "quotes": re.sub(r"[^\t\n]+", r'"\g<0>"', SITES).encode(),
+    "short and empty rows": (SITES + "\n\t\nsub-10\n").encode(),
+    "another column": SITES.replace("site", "Center").encode(),
+    "said in the second": SITES.replace("site", "site\tinstitution").replace("\tZü", "\tn/a\tZü").encode(),
+    "said twice": (SITES + "sub-001\tZürich\n").encode(),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_sites_whatever_a_spreadsheet_made_of_them(name, own):
+    (own / "participants.tsv").write_bytes(TABLES[name])
+    sites = {s.subject: s.site for s in list_subjects("bids", own, how=Bids(**LESION))}
+    assert sites["sub-001_ses-1"] == "Zürich" and sites["sub-002"] == "NA" and sites["sub-10"] == "unknown"
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        (SITES.replace("\t", ","), "names none of the people here, such as sub-001"),
+        (SITES.replace("\t", "  "), "names none of the people here"),
+        (SITES.replace("participant_id", "subject"), "names none of the people here"),
+        (SITES.replace("sub-00", "sub-9"), "names none of the people here"),
+        (SITES + "sub-001\tBern\n", "gives sub-001 two sites, Zürich and Bern"),
+        (SITES + "1\tBern\n", "gives sub-001 two sites"),
+        (SITES.encode("utf-16"), "cannot be read"),
+        (SITES.encode("utf-16-le"), "cannot be read"),
+        (SITES + "sub-10\tA\0\n", "zero bytes"),
+        (SITES + "sub-10\t" + "A" * 2 * 10**5, "cannot be read"),
+    ],
+)
+def test_a_table_that_was_not_understood_is_one_line(text, words, own):
+    (own / "participants.tsv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "participants.tsv: " in problem and words in problem and "\n" not in problem
+
+
+@pytest.mark.parametrize("text", ["", "participant_id\tsite\n", "\n\n"])
+def test_a_table_that_says_nothing(text, own):
+    (own / "participants.tsv").write_text(text)
+    assert {s.site for s in list_subjects("bids", own, how=Bids(**LESION))} == {"unknown"}
+
+
+def test_a_number_that_two_people_have_means_neither(own):
+    folder = shutil.copytree(own / "sub-002", own / "sub-02")
+    for path in folder.rglob("*.nii.gz"):
+        path.rename(path.with_name(path.name.replace("sub-002", "sub-02")))
+    (own / "participants.tsv").write_text("participant_id\tsite\n2\tA\n10\tB\n")
+    sites = {s.subject: s.site for s in list_subjects("bids", own, how=Bids(**LESION))}
+    assert sites["sub-002"] == sites["sub-02"] == "unknown" and sites["sub-10"] == "B"
+
+
+@pytest.mark.parametrize(
+    "about, site",
+    [(b'{"InstitutionName": " Bern\\r\\n"}', "Bern"), (b'\xef\xbb\xbf{"InstitutionName": "Bern"}', "Bern")]
+    + [(b'{"InstitutionName": null}', "unknown"), (b'{"InstitutionName": ["Bern"]}', "unknown")]
+    + [(b"[1]", "unknown"), (b"{", "unknown"), (b"\xff", "unknown")],
+)
+def test_the_file_beside_a_scan_says_where_it_was_made(about, site, own):
+    (own / "participants.tsv").unlink()
+    (own / "sub-002" / "anat" / "sub-002_T2w.json").write_bytes(about)
+    assert {s.subject: s.site for s in list_subjects("bids", own, how=Bids(**LESION))}["sub-002"] == site
+
+
+# What names may hold
+def test_acquisitions_and_runs_of_one_session(own):
+    at = own / "sub-10" / "anat"
+    for i, entities in enumerate(["_acq-axial_run-1", "_acq-axial_run-2", "_acq-sag"]):
+        image, mask, _ = arrays(seed=50 + i, shift=(3, -2))
+        write(at / f"sub-10{entities}_T2w.nii.gz", image)
+        if entities != "_acq-axial_run-2":
+            write(at / f"sub-10{entities}_T2w_lesion.nii.gz", (mask == 1).astype(np.uint8))
+    found = {s.subject: s for s in list_subjects("bids", own, how=Bids(**LESION)) if s.person == "10"}
+    assert list(found) == ["sub-10", "sub-10_acq-axial_run-1", "sub-10_acq-sag"]
+    assert found["sub-10_acq-axial_run-1"].rescan.name == "sub-10_acq-axial_run-2_T2w.nii.gz"
+    assert found["sub-10_acq-sag"].rescan is None
+
+
+@pytest.mark.parametrize(
+    "name, suffix",
+    [("T2w_label-lesion_mask", "label-lesion_mask"), ("space-orig_desc-manual_dseg", "space-orig_desc-manual_dseg")],
+)
+def test_the_suffix_of_a_mask_is_all_that_follows_its_scan(name, suffix, own):
+    for mask in own.rglob("*_lesion.nii.gz"):
+        person = mask.name.removesuffix("T2w_lesion.nii.gz")
+        moved = own / "derivatives" / "labels" / "final" / mask.relative_to(own).with_name(f"{person}{name}.nii.gz")
+        moved.parent.mkdir(parents=True)
+        mask.rename(moved)
+    (problem,) = check("bids", own, how=Bids("T2w", name.rpartition("_")[2]))
+    assert f"Correct label_suffix; there are {suffix}." in problem
+    assert check("bids", own, how=Bids("T2w", suffix)) == []
+
+
+def test_a_scan_in_the_folder_of_somebody_else_is_refused(own):
+    scan = own / "sub-002" / "anat" / "sub-002_T2w.nii.gz"
+    scan.rename(scan.with_name("sub-10_T2w.nii.gz"))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "lies in the folder of sub-002, and is named after somebody else" in problem
+
+
+def test_people_one_folder_too_deep(own, tmp_path):
+    (tmp_path / "outer").mkdir()
+    own.rename(tmp_path / "outer" / "own")
+    (problem,) = check("bids", tmp_path / "outer", how=Bids(**LESION))
+    assert "has no folders sub-*" in problem
+
+
+def test_a_linked_person_and_names_with_blanks(own, tmp_path):
+    (own / "sub-10").rename(tmp_path / "elsewhere")
+    (own / "sub-10").symlink_to(tmp_path / "elsewhere")
+    person = shutil.copytree(own / "sub-002", own / "sub-Zoë B")
+    for path in person.rglob("*.nii.gz"):
+        path.rename(path.with_name(path.name.replace("sub-002", "sub-Zoë B")))
+    write(person / "anat" / "sub-Zoë B_T2w.nii.gz", arrays(99, shift=(3, -2))[0])
+    assert {"10", "Zoë B"} < {s.person for s in list_subjects("bids", own, how=Bids(**LESION))}
+    assert check("bids", own, how=Bids(**LESION)) == []
+
+
+@pytest.mark.parametrize("fold", ["Mount Sinai, New York", "Mount_Sinai_New_York"])
+def test_a_site_is_held_out_by_its_plain_name(fold, own, tmp_path):
+    rows = "participant_id\tsite\nsub-001\tMount Sinai, New York\nsub-002\tMount_Sinai\n"
+    (own / "participants.tsv").write_text(rows)
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    assert set(load_slices(tmp_path / "slices", fold).subset("val").table.person) == {"001"}
+    check_dataset("bids", own, Bids(**LESION), [fold, "paper", "Mount_Sinai"])
+    with pytest.raises(DataError, match="fold 'Mount': is not a site.*Mount_Sinai_New_York.*stands in quotes"):
+        check_dataset("bids", own, Bids(**LESION), ["Mount"])
 
 
 def test_one_person_cannot_do_both(own):

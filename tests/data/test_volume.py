@@ -6,6 +6,7 @@ import re
 import shutil
 import struct
 import tracemalloc
+import zlib
 from contextlib import suppress
 from pathlib import Path
 
@@ -201,6 +202,58 @@ def bad_header_size(path):
 @fault("scan")
 def infinite_scale(path):
     patch(path, 112, "2f", 1, np.inf)
+
+
+@fault("scan")
+def infinite_slope(path):
+    patch(path, 112, "2f", np.inf, 0)
+
+
+@fault("one")
+def infinite_slope_of_a_mask(path):
+    patch(path, 112, "2f", -np.inf, 0)
+
+
+@fault("one")
+def coloured(path):
+    colours = np.zeros(arrays()[1].shape, [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    colours["R"] = arrays()[1]
+    path.write_bytes(gzip.compress(nib.Nifti1Image(colours, AFFINE).to_bytes()))
+
+
+@fault("scan")
+def complex_numbers(path):
+    path.write_bytes(gzip.compress(nib.Nifti1Image(arrays()[0].astype(np.complex64), AFFINE).to_bytes()))
+
+
+@fault("scan")
+def a_vector_a_voxel(path):
+    write(path, np.stack([arrays()[0]] * 3, -1)[:, :, :, None])
+
+
+@fault("one")
+def a_fourth_axis_of_nothing(path):
+    patch(path, 40, "8h", 4, SIDE, SIDE, DEPTH, 0, 1, 1, 1)
+
+
+@fault("scan")
+def voxels_at_byte_0(path):
+    patch(path, 108, "f", 0)
+
+
+@fault("one")
+def compressed_twice(path):
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+@fault("one")
+def an_archive_in_gzip(path):
+    path.write_bytes(gzip.compress(b"one.nii" + bytes(505) + gzip.decompress(path.read_bytes())))
+
+
+@fault("scan")
+def millimetres_called_metres(path):
+    patch(path, 123, "b", 1)
 
 
 @fault("scan")
@@ -680,6 +733,55 @@ def test_labels_that_were_scaled_are_whole(slope, inter, files):
     assert same(read(files), truth)
 
 
+TYPES = ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"]
+
+
+def store_typed(path, values, dtype, order, kind, slope=1.0, inter=0.0):
+    "Values as a writer stores them in this type, byte order and kind of header."
+    h = kind(endianness=order)
+    h.set_data_dtype(dtype)
+    stored = (values.astype(float) - inter) / slope
+    stored = (np.rint(stored) if dtype[0] in "iu" else stored).astype(np.dtype(dtype).newbyteorder(order))
+    image = (nib.Nifti2Image if kind is nib.Nifti2Header else nib.Nifti1Image)(stored, AFFINE, h)
+    image.header.set_slope_inter(slope, inter)
+    image.header.set_xyzt_units("mm")
+    raw = bytearray(image.to_bytes())
+    at, form = (176, "2d") if kind is nib.Nifti2Header else (112, "2f")
+    struct.pack_into(order + form, raw, at, slope, inter)
+    path.write_bytes(gzip.compress(raw))
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("kind", [nib.Nifti1Header, nib.Nifti2Header])
+def test_every_type_and_byte_order(dtype, order, kind, files):
+    truth = read(files)
+    slope = {"i": 1 / 60, "u": 1 / 125, "f": 0.5}[dtype[0]]
+    store_typed(files["one"], arrays()[1], dtype, order, kind, slope)
+    store_typed(files["two"], arrays()[1], dtype, order, kind)
+    assert same(read(files), truth)
+    if dtype[1] != "1":
+        store_typed(files["scan"], arrays()[0], dtype, order, kind, 0.01 if dtype[0] != "f" else 1)
+        assert np.allclose(read(files).image, truth.image, atol=0.006)
+
+
+@pytest.mark.parametrize(
+    "dtype, slope, inter",
+    [("u1", 1 / 3, 0), ("u1", 0.49, 0), ("i2", -1 / 16000, 1), ("i4", 2e-9, -1), ("i8", 1e-12, 0), ("u1", 1, 1e-4)],
+)
+def test_scales_that_writers_choose(dtype, slope, inter, files):
+    truth = read(files)
+    store_typed(files["one"], arrays()[1], dtype, ">", nib.Nifti1Header, slope, inter)
+    assert same(read(files), truth)
+
+
+@pytest.mark.parametrize("slope, inter", [(0, 7), (0, np.nan), (0, np.inf), (np.nan, np.nan), (np.nan, 3)])
+def test_a_scale_that_says_nothing_is_none(slope, inter, files):
+    truth = read(files)
+    patch(files["one"], 112, "2f", slope, inter)
+    assert same(read(files), truth)
+
+
 @pytest.mark.parametrize("error", [2e-5, -2e-5, 9e-4, -9e-4])
 def test_labels_a_rounding_error_off_are_whole(error, files):
     truth = read(files)
@@ -763,6 +865,14 @@ HARMLESS = {
     "qform alone": by_qform_alone,
     "both forms, alike": lambda path: header(path, lambda h: h.set_qform(AFFINE, 1)),
     "unknown unit": lambda path: patch(path, 123, "b", 0),
+    "millimetres and seconds": lambda path: patch(path, 123, "b", 10),
+    "a unit of time alone": lambda path: patch(path, 123, "b", 16),
+    "axes of length 0 after the last": lambda path: patch(path, 40, "8h", 3, SIDE, SIDE, DEPTH, 0, 0, 0, 0),
+    "a sign of 7": lambda path: patch(path, 76, "f", 7),
+    "no size of a fourth axis": lambda path: [with_axes(4, SIDE, SIDE, DEPTH)(path), patch(path, 92, "f", np.nan)],
+    "a comment behind the header": lambda path: header(
+        path, lambda h: h.extensions.append(nib.nifti1.Nifti1Extension("comment", b"hello" * 99))
+    ),
 }
 
 
@@ -806,6 +916,24 @@ def test_a_plane_that_states_no_thickness(tmp_path):
     assert read_volume(paths[0], paths[1:2], paths[2]).image.shape == (SIDE, SIDE, 1)
 
 
+def block(raw, name=b"", comment=b"", extra=b"", level=6):
+    "A gzip member with all that its header may hold."
+    flags = 8 * bool(name) | 16 * bool(comment) | 4 * bool(extra)
+    head = b"\x1f\x8b\x08" + bytes([flags]) + bytes(4) + b"\0\xff"
+    head += (struct.pack("<H", len(extra)) + extra) if extra else b""
+    head += (name + b"\0" if name else b"") + (comment + b"\0" if comment else b"")
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
+    body = deflate.compress(raw) + deflate.flush()
+    return head + body + struct.pack("<2I", zlib.crc32(raw), len(raw))
+
+
+def bgzf(raw, size=4000):
+    "What bgzip writes: blocks that tell their own length, and an empty one."
+    blocks = [block(raw[i : i + size], extra=b"BC\x02\0\0\0") for i in range(0, len(raw), size)]
+    told = [b[:16] + struct.pack("<H", len(b) - 1) + b[18:] for b in blocks]
+    return b"".join(told) + bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
+
+
 def members(*parts):
     return b"".join(gzip.compress(part) for part in parts)
 
@@ -817,6 +945,9 @@ STREAMS = {
     "an empty member before": lambda raw: members(b"", raw),
     "an empty member after": lambda raw: members(raw, b""),
     "padded with zeros": lambda raw: members(raw) + bytes(1000),
+    "bgzip": bgzf,
+    "a name and a comment": lambda raw: block(raw, "Übung.nii".encode("latin1"), b"made by hand", b"ab\1\0z"),
+    "stored, not compressed": lambda raw: block(raw, level=0),
     "zeros between members": lambda raw: members(raw[:5000]) + bytes(100) + members(raw[5000:]) + bytes(3),
 }
 
@@ -836,7 +967,8 @@ def test_every_checksum_counts(name, files):
     spoilt = {
         "byte after": good + b"x",
         "voxels after": good + members(b"\0"),
-        "first checksum": bytes([*good[:12], good[12] ^ 4, *good[13:]]),
+        "first block": bytes([*good[:2], good[2] ^ 1, *good[3:]]),
+        "first voxels": bytes([*good[:45], good[45] ^ 4, *good[46:]]),
         "last checksum": good[: end - 6] + bytes([good[end - 6] ^ 1]) + good[end - 5 :],
         "cut": good[: end - 9],
     }
@@ -867,6 +999,39 @@ def test_compressed_or_not_is_the_same_file(where, files):
     path.write_bytes(gzip.compress(plain.read_bytes()))
     plain.unlink()
     assert same(read(files | {where: plain}), truth)
+
+
+def linked(path, other):
+    other.symlink_to(path.name)
+
+
+def linked_back(path, other):
+    path.rename(other)
+    path.symlink_to(other.name)
+
+
+BESIDE = {
+    "a link to it": linked,
+    "it is a link": linked_back,
+    "a second name of it": lambda path, other: os.link(path, other),
+    "a folder": lambda path, other: other.mkdir(),
+    "a pipe": lambda path, other: os.mkfifo(other),
+    "a link to nothing": lambda path, other: other.symlink_to("nowhere"),
+    "a link to nothing in its place": lambda path, other: [path.rename(other), path.symlink_to("nowhere")],
+}
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_has_the_other_name_and_is_no_second_file(name, files):
+    truth, path = read(files), files["one"]
+    BESIDE[name](path, path.with_suffix(""))
+    assert same(read(files), truth)
+
+
+def test_an_empty_file_of_the_other_name_is_a_second_one(files):
+    files["one"].with_suffix("").touch()
+    with pytest.raises(DataError, match="a second time"):
+        read(files)
 
 
 def test_a_link_to_nothing_says_so(files):
@@ -900,7 +1065,35 @@ def stretch(affine):
     affine[0, 0] = 0.506
 
 
-@pytest.mark.parametrize("change", [shift, mirror, stretch])
+def turn(affine):
+    affine[:3, :3] = rotation(0.5) @ affine[:3, :3]
+
+
+def turn_round(affine):
+    affine[:3, :3] = rotation(180) @ affine[:3, :3]
+
+
+def one_slice_up(affine):
+    affine[2, 3] += 5
+
+
+def rotation(degrees):
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    return np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "change, said",
+    [(shift, "0.20 mm and 0.0 degrees"), (turn, "0.39 mm and 0.5 degrees"), (turn_round, "180.0 degrees")]
+    + [(one_slice_up, "5.00 mm and 0.0 degrees")],
+)
+def test_two_forms_that_disagree_say_by_how_much(change, said, files):
+    header(files["one"], disagree(change))
+    with pytest.raises(DataError, match=f"{said} apart"):
+        read(files)
+
+
+@pytest.mark.parametrize("change", [shift, mirror, stretch, turn, turn_round, one_slice_up])
 @pytest.mark.parametrize("where", ["scan", "one", "cord"])
 def test_two_forms_that_disagree_are_refused(change, where, files):
     path = header(files[where], disagree(change))

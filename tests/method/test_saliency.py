@@ -371,6 +371,18 @@ def overwritten(x):
 
 
 F = nn.functional
+
+
+class Leaky(nn.ReLU):
+    def forward(self, x):
+        return F.leaky_relu(x, 0.1)
+
+
+class Ending(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).relu_()
+
+
 REFUSED = {
     "relu": torch.relu,
     "relu_": lambda x: x.clone().relu_(),
@@ -394,6 +406,25 @@ REFUSED = {
     "overwritten": overwritten,
     "product": lambda x: x * (x > 0),
     "half of the sum": lambda x: (x + x.abs()) / 2,
+    "half of the root": lambda x: (x + (x * x).sqrt()) / 2,
+    "half of the root of a power": lambda x: (x + (x.pow(2) + 1e-6).sqrt()) / 2,
+    "largest of a stack": lambda x: torch.stack([x, torch.zeros_like(x)]).amax(0),
+    "max of a stack": lambda x: torch.stack([torch.zeros_like(x), x]).max(0).values,
+    "sorted stack": lambda x: torch.stack([x, torch.zeros_like(x)], 1).sort(1).values[:, 1],
+    "top of a stack": lambda x: torch.cat([x, torch.zeros_like(x)]).view(2, *x.shape).topk(1, 0).values[0],
+    "nn.Hardtanh(0, inf)": nn.Hardtanh(0, float("inf")),
+    "clamp_min_": lambda x: x.clone().clamp_min_(0),
+    "clamp_max of the negative": lambda x: -(-x).clamp_max(0),
+    "threshold_": lambda x: F.threshold_(x.clone(), 0, 0),
+    "index_put": lambda x: x.index_put((x < 0,), torch.zeros(())),
+    "masked_scatter": lambda x: x.masked_scatter(x < 0, torch.zeros_like(x)),
+    "product with the sign": lambda x: x * (x.sign() + 1) / 2,
+    "product with a detached comparison": lambda x: x * (x.detach() > 0).float(),
+    "logaddexp": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "a leaky subclass of nn.ReLU": Leaky(),
+    "inside a subclass of nn.Sequential": Ending(nn.Conv2d(4, 4, 1)),
+    "traced": torch.jit.trace(lambda x: x.relu(), torch.randn(1, 4, 24, 24)),
+    "compiled": torch.compile(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU()), backend="aot_eager"),
     "threshold": lambda x: F.threshold(x, 0, 0),
     "nn.Threshold": nn.Threshold(0.1, 0),
     "by hand": ByHand.apply,
@@ -428,6 +459,12 @@ ALLOWED = {
     "padding mask": lambda x: x.masked_fill(torch.arange(24) > 20, 0),
     "gate": lambda x: x * x.mean((2, 3), keepdim=True).sigmoid(),
     "product": lambda x: x * x.roll(1, 1),
+    "a subclass of nn.ReLU": type("Named", (nn.ReLU,), {})(),
+    "two in a row": nn.Sequential(nn.ReLU(), nn.Conv2d(4, 4, 1), nn.ReLU(inplace=True)),
+    "largest of the channels": lambda x: x * x.amax(1, keepdim=True),
+    "magnitude of two": lambda x: (x**2 + x.roll(1, 1) ** 2 + 1).sqrt(),
+    "by its root mean square": lambda x: x / (x.pow(2).mean(1, keepdim=True) + 1e-6).sqrt(),
+    "traced by fx": torch.fx.symbolic_trace(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())),
     "normalised": lambda x: F.normalize(x, dim=1),
     "instance norm": nn.InstanceNorm2d(4),
     "group norm": nn.GroupNorm(2, 4),
@@ -477,6 +514,82 @@ def test_frozen_networks_are_explained(scene):
     network = beside(nn.ReLU()).requires_grad_(False)
     network.first.weight[:, :, 1, 1] = 0  # an edge filter
     assert saliency_map(network, image, target, "guided_backprop", layer="relu").any()
+
+
+class Twice(nn.Module):
+    "One ReLU, called twice."
+
+    def __init__(self, inplace):
+        super().__init__()
+        self.first, self.middle, self.head = nn.Conv2d(1, 4, 3), nn.Conv2d(4, 4, 3, padding=2), nn.Conv2d(4, 1, 1)
+        self.relu = nn.ReLU(inplace)
+
+    def forward(self, x, relu=None):
+        relu = relu or self.relu
+        return self.head(relu(self.middle(relu(self.first(x)))))
+
+
+class Guided(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.relu()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g.relu() * (ctx.saved_tensors[0] > 0)
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_relu_that_is_called_twice_is_guided_twice(scene, inplace):
+    _, image, target = scene
+    torch.manual_seed(0)
+    network, x = Twice(inplace).eval(), image.clone().requires_grad_()
+    (network(x, Guided.apply)[:, 0] * target).sum().backward()
+    assert torch.allclose(saliency_map(network, image, target, "guided_backprop", layer="relu"), x.grad[:, 0].abs())
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda y: y.sigmoid().clamp(1e-6, 1 - 1e-6), "its last sigmoid"),
+        (lambda y: 100 * y.sigmoid(), "its last sigmoid"),
+    ]
+    + [
+        (F.logsigmoid, "its last logsigmoid"),
+        (lambda y: torch.cat([y, -y], 1).log_softmax(1)[:, :1], "its last logsoftmax"),
+    ]
+    + [(lambda y: (y > 0).float(), "with a gradient"), (lambda y: y > 0, "with a gradient")]
+    + [(lambda y: y.detach(), "with a gradient"), (lambda y: [y], "not a list"), (lambda y: None, "not a NoneType")]
+    + [(lambda y: y.detach().numpy(), "not a ndarray"), (lambda y: y[..., 1:-1], "not the shape")],
+)
+def test_what_is_no_logit_is_one_line(scene, change, words):
+    _, image, target = scene
+    assert words in one_line(Returns(1, change), image, target, "vanilla", layer="relu")
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: torch.logit(y.sigmoid()), lambda y: y / 2, lambda y: y.half(), F.tanhshrink]
+)
+def test_logits_that_were_changed_are_logits(scene, change):
+    _, image, target = scene
+    assert saliency_map(Returns(1, change), image, target, "vanilla", layer="relu").any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_weights_of_another_type_are_one_line(scene, dtype):
+    _, image, target = scene
+    network = beside(nn.ReLU()).to(dtype)
+    words = one_line(network, image, target, "gradcam", layer="relu")
+    assert words == f"model must hold weights of float32, not {dtype}; use model.float()"
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam_plus_plus", "signed_gradcam"])
+def test_a_layer_that_no_hook_reaches_is_one_line(scene, method):
+    _, image, target = scene
+    network = torch.jit.trace(beside(nn.Identity()).eval(), image)
+    assert "layer must be a module that is called" in one_line(network, image, target, method, layer="relu")
+    assert saliency_map(network, image, target, "vanilla", layer="relu").any()
 
 
 def test_no_rectifier_at_all_is_refused(scene):

@@ -13,7 +13,8 @@ from ada_repro.core import ROOT
 from ada_repro.pipeline.params import check_spelling, parse_words, read_params, stage_parameters, typed
 from ada_repro.train.choices import CHOICES, NUMBERS, check_params
 
-SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6"]
+SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
+LARGE = {".5": 0.5, "5.": 5, "1E3": 1000, "1e+3": 1000, "1_000": 1000, "+5": 5, "-.5": -0.5, "1_0.5": 10.5}
 KNOWN = stage_parameters(ROOT / "nbs" / "experiments")
 
 
@@ -27,13 +28,15 @@ def test_a_number_in_any_notation(word, tmp_path):
 
 def test_what_dvc_writes_is_read_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "params.yaml").write_text("values: [" + ", ".join([*SMALL, "1e22", "5", "0.1", "-2"]) + "]\n")
+    words = [*SMALL, *LARGE, "1e22", "0.1", "-2"]
+    (tmp_path / "params.yaml").write_text("values: [" + ", ".join(words) + "]\n")
     (tmp_path / "dvc.yaml").write_text("stages:\n  a:\n    foreach: ${values}\n    do:\n      cmd: echo ${item}\n")
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], env=ENV, check=True)
     with Repo() as repo:
         words = [stage.cmd.split()[1] for stage in repo.index.stages]
     values = {typed("x", [word], "float") for word in words}
-    assert values == {float(v) for v in read_params(tmp_path / "params.yaml")["values"]} == {1e-5, 1e22, 5, 0.1, -2}
+    assert values == {float(v) for v in read_params(tmp_path / "params.yaml")["values"]}
+    assert values == {1e-5, 1e22, 0.1, -2, *LARGE.values()}
 
 
 @pytest.mark.parametrize(
@@ -48,6 +51,7 @@ def test_what_dvc_writes_is_read_back(tmp_path, monkeypatch):
         (["gradcam"], "list", ["gradcam"]),
         (["none", "no", "null"], "list", ["none", "no", "null"]),
         (["-3"], "int", -3),
+        (["001", "1e5", "2"], "list[str]", ["001", "1e5", "2"]),
     ],
 )
 def test_words_become_values(words, kind, value):
@@ -151,11 +155,84 @@ def test_a_number_out_of_range_is_refused(name):
         ("look", {"methods": ["gradcam", "grdcam"]}, "'grdcam'"),
         ("study", {"arms": ["none", "grdcam"]}, "'grdcam'"),
         ("ada", {"size": 41}, "size"),
+        ("prepare", {"crop_px": 44}, "multiple of 8"),
+        ("repeat", {"seeds": [0, 0]}, "nothing twice"),
+        ("repeat", {"seeds": []}, "at least one"),
+        ("repeat", {"seeds": 0}, "must be a list"),
+        ("study", {"arms": []}, "at least one"),
+        ("study", {"arms": "none"}, "must be a list"),
+        ("study", {"arms": ["none", None]}, "must name arms, not None"),
+        ("study", {"arms": ["none", "random", "none"]}, "nothing twice"),
+        ("look", {"methods": "gradcam"}, "must be a list"),
     ],
 )
 def test_lists_and_what_must_fit_together(section, wrong, words):
     with pytest.raises(ValueError, match=words):
         check_params(spoilt(section, **wrong))
+
+
+# The data set
+def own(folds=("paper",), **bids):
+    "Parameters of a data set of one's own."
+    params = deepcopy(params_of("smoke"))
+    params["bids"] |= bids
+    return params | {"data": {"dataset": "bids", "repeat": {"folds": list(folds)}}}
+
+
+@pytest.mark.parametrize("folds", [["paper"], ["001", "NA"], [1, 2], ["Mount_Sinai"]])
+def test_folds_that_may_be_sites(folds):
+    check_params(own(folds))
+
+
+@pytest.mark.parametrize("folds", [[], [None], [1.5], [True], ["paper", "paper"], [1, "1"], [["paper"]]])
+def test_folds_that_name_nothing(folds):
+    with pytest.raises(ValueError, match="^params.yaml: datasets.folds must"):
+        check_params(own(folds))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"orientation": "gird"}, {"image_suffix": 1}, {"label_suffix": "a/b"}, {"cord_suffix": None}, {"val_share": 1.1}]
+    + [{"area_mm2": "all"}, {"area_mm2": [50, 2]}, {"width_to_depth": -1}, {"outside_cord": 2}, {"off_centre": 0.6}]
+    + [{"contrast": "bright"}, {"val_share": "half"}, {"off_centre": True}],
+)
+def test_each_word_of_a_data_set_is_checked_by_the_first_stage(wrong):
+    with pytest.raises(ValueError, match=rf"^params.yaml: bids\.{next(iter(wrong))} ") as e:
+        check_params(own(**wrong))
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("right", [{"area_mm2": "none"}, {"area_mm2": ["none"]}, {"val_share": 1}, {"contrast": "any"}])
+def test_words_of_a_data_set_as_people_write_them(right):
+    check_params(own(**right))
+
+
+def test_a_misspelt_word_of_a_data_set():
+    with pytest.raises(ValueError, match="no stage knows val_shar, which stands in bids. Did you mean val_share"):
+        check_spelling(own(val_shar=1), KNOWN)
+    with pytest.raises(ValueError, match="a name in bids must be one of"):
+        check_params(own(width=8))
+
+
+def test_what_the_sites_are_called_is_kept(tmp_path):
+    "A number without quotes is the number to YAML; its digits then name the site."
+    (tmp_path / "params.yaml").write_text("folds: [1, '001', 1e5, NA, '1e5', no]\n")
+    folds = read_params(tmp_path / "params.yaml")["folds"]
+    assert typed("folds", list(map(str, folds)), "list[str]") == ["1", "001", "100000.0", "NA", "1e5", "no"]
+    with pytest.raises(ValueError, match="must name paper or sites, not 100000.0; write a name in quotes"):
+        check_params(own(folds))
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [("profile: smoke", "Write profile: *smoke"), ("data: bids", "Write data: *bids"), ("variants: null", "variants")]
+    + [("variants: [{protect: forbid}]", "variants"), ("variants: {arm: gradcam}", "variants")],
+)
+def test_what_does_not_point_to_a_section(text, words, tmp_path):
+    (tmp_path / "params.yaml").write_text(text + "\n")
+    with pytest.raises(ValueError, match=re.escape(words)) as e:
+        read_params(tmp_path / "params.yaml")
+    assert "\n" not in str(e.value)
 
 
 @pytest.mark.parametrize(

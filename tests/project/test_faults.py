@@ -11,6 +11,7 @@ import pickle
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -433,11 +434,70 @@ def test_what_dvc_left_half_written_is_mended(repository):
             COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock[:n]))
 
 
-def test_what_is_no_file_is_named_before_it_is_waited_for(repository):
-    (repository / "data" / "raw" / "phantom").mkdir(parents=True)
-    os.mkfifo(pipe := repository / "data" / "raw" / "phantom" / "site1-sc01-image.nii.gz")
+@pytest.fixture
+def messy(repository):
+    "A data set with one sound file, beside what no program could read, and none needs to."
+    stage = {"cmd": "cat data/raw/bids/scan > a", "deps": ["data/raw/bids"], "outs": ["a"]}
+    (repository / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"a": stage}}))
+    folder = repository / "data" / "raw" / "bids"
+    (folder / "sub 1 [a]!#").mkdir(parents=True)
+    (folder / "scan").write_text("first")
+    (folder / "link").symlink_to("nowhere")
+    (folder / "loop").symlink_to("loop")
+    (folder / "up").symlink_to("..")
+    (folder / os.fsdecode(b"sub 1 [a]!#/\xff.nii")).write_text("x")
+    (folder / os.fsdecode(b"\xfe")).mkdir()
+    (folder / os.fsdecode(b"\xfe") / "inside").symlink_to("nowhere")
+    (folder / ".git").mkdir()
+    (folder / ".git" / "object").symlink_to("annex")
+    os.mkfifo(folder / "sub 1 [a]!#" / "pipe*\n?")
+    with contextlib.chdir(folder), socket.socket(socket.AF_UNIX) as door:
+        door.bind("socket")
+    return repository
+
+
+def test_what_no_stage_reads_is_no_concern_of_dvc(messy):
+    raw, made = messy / "data" / "raw", messy / "a"
+    before = sorted(raw.rglob("*"))
+    code, _, errors = python(messy, "-m", "ada_repro.pipeline.start")
+    assert code == 0 and made.read_text() == "first", errors
+    assert sorted(raw.rglob("*")) == sorted([*before, raw / ".dvcignore"])
+    assert (raw / ".dvcignore").read_text().count("\n") == 7
+    assert "didn't change" in python(messy, "-m", "ada_repro.pipeline.start")[1]
+    (raw / "bids" / "scan").write_text("second")
+    assert python(messy, "-m", "ada_repro.pipeline.start")[0] == 0 and made.read_text() == "second"
+
+
+def test_a_file_that_was_fetched_is_seen(messy):
+    ignored = messy / "data" / "raw" / ".dvcignore"
+    ignored.write_text("*.mine\n")
+    assert python(messy, "-m", "ada_repro.pipeline.start")[0] == 0
+    lines = ignored.read_text().splitlines()
+    assert lines[0] == "*.mine" and "/bids/link" in lines
+    (messy / "data" / "raw" / "bids" / "nowhere").write_text("fetched")
+    assert python(messy, "-m", "ada_repro.pipeline.start")[0] == 0
+    assert ignored.read_text().startswith("*.mine\n") and "/bids/link" not in ignored.read_text()
+    shutil.rmtree(messy / "data" / "raw" / "bids")
+    (messy / "data" / "raw" / "bids").mkdir()
+    (messy / "data" / "raw" / "bids" / "scan").write_text("alone")
+    assert python(messy, "-m", "ada_repro.pipeline.start")[0] == 0
+    assert ignored.read_text() == "*.mine\n" and (messy / "a").read_text() == "alone"
+
+
+def test_a_data_set_may_lie_elsewhere(messy, tmp_path):
+    folder = messy / "data" / "raw" / "bids"
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    assert python(messy, "-m", "ada_repro.pipeline.start")[0] == 0 and (messy / "a").read_text() == "first"
+    (tmp_path / "elsewhere" / "scan").write_text("second")
+    assert python(messy, "-m", "ada_repro.pipeline.start")[0] == 0 and (messy / "a").read_text() == "second"
+
+
+@pytest.mark.parametrize("text", ["profile: smoke\n", "data: bids\n"])
+def test_a_star_that_was_left_out_is_one_line(text, repository):
+    (repository / "params.yaml").write_text(text)
     code, _, errors = python(repository, "-m", "ada_repro.pipeline.start")
-    assert code == 1 and one_line(errors) and str(pipe) in errors and "Remove it" in errors
+    assert code == 1 and one_line(errors) and text.replace(": ", ": *").strip() in errors
 
 
 # Stages side by side
