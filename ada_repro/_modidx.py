@@ -720,6 +720,10 @@ d = {
                 "ada_repro/evidence/report.py",
             ),
             "ada_repro.evidence.report.rounded": ("5_evidence/report.html#rounded", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.show_found": (
+                "5_evidence/report.html#show_found",
+                "ada_repro/evidence/report.py",
+            ),
             "ada_repro.evidence.report.slice_scores": (
                 "5_evidence/report.html#slice_scores",
                 "ada_repro/evidence/report.py",
@@ -727,6 +731,10 @@ d = {
             "ada_repro.evidence.report.tables_of": ("5_evidence/report.html#tables_of", "ada_repro/evidence/report.py"),
             "ada_repro.evidence.report.verdict_rows": (
                 "5_evidence/report.html#verdict_rows",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.without_empty": (
+                "5_evidence/report.html#without_empty",
                 "ada_repro/evidence/report.py",
             ),
             "ada_repro.evidence.report.write_report": (
