@@ -14,7 +14,7 @@ unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 .DEFAULT_GOAL = help
 
 help:  ## List what can be made
-	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-10s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 
 repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params.yaml; did it reproduce?
 	@$(PY) -m ada_repro.pipeline.start
@@ -22,6 +22,12 @@ repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params
 
 evidence: .venv/stamp  ## The verdicts on the paper's claims, and all that they need
 	@$(PY) -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$($(PY) -m dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
+
+experiments: .venv/stamp  ## What was tried with dvc exp run, a row each; only what differs
+	@$(PY) -m dvc exp show --only-changed --drop '(?!Exp|Created|State|table|profile\b|data\.)'
+
+doctor:  ## What this machine has, what would run and for how long, and what is wrong
+	@PY=$(PY); test -x $$PY || PY=$(PYTHON); $$PY -m ada_repro.pipeline.doctor || true
 
 export: .venv/stamp  ## The modules from the notebooks, formatted
 	@nbdev_export
@@ -60,4 +66,5 @@ realism: .venv/stamp  ## Phantom-trained networks on real scans: make realism RA
 	@$(PYTHON) -m venv .venv
 	@$(PY) -m pip install -qq -r requirements.lock
 	@$(PY) -m pip install -qq --no-deps --no-build-isolation -e .
+	@test ! -e .git || ! git rev-parse -q --verify HEAD > /dev/null 2>&1 || $(PY) -m dvc config -q --local core.no_scm false # for dvc exp
 	@touch $@

@@ -755,6 +755,10 @@ d = {
                 "ada_repro/evidence/report.py",
             ),
             "ada_repro.evidence.report.rounded": ("5_evidence/report.html#rounded", "ada_repro/evidence/report.py"),
+            "ada_repro.evidence.report.show_found": (
+                "5_evidence/report.html#show_found",
+                "ada_repro/evidence/report.py",
+            ),
             "ada_repro.evidence.report.slice_scores": (
                 "5_evidence/report.html#slice_scores",
                 "ada_repro/evidence/report.py",
@@ -762,6 +766,10 @@ d = {
             "ada_repro.evidence.report.tables_of": ("5_evidence/report.html#tables_of", "ada_repro/evidence/report.py"),
             "ada_repro.evidence.report.verdict_rows": (
                 "5_evidence/report.html#verdict_rows",
+                "ada_repro/evidence/report.py",
+            ),
+            "ada_repro.evidence.report.without_empty": (
+                "5_evidence/report.html#without_empty",
                 "ada_repro/evidence/report.py",
             ),
             "ada_repro.evidence.report.write_report": (
@@ -931,6 +939,19 @@ d = {
             "ada_repro.evidence.verdicts.what_it_takes": (
                 "5_evidence/verdicts.html#what_it_takes",
                 "ada_repro/evidence/verdicts.py",
+            ),
+        },
+        "ada_repro.evidence.views": {
+            "ada_repro.evidence.views.curves": ("5_evidence/views.html#curves", "ada_repro/evidence/views.py"),
+            "ada_repro.evidence.views.few_numbers": (
+                "5_evidence/views.html#few_numbers",
+                "ada_repro/evidence/views.py",
+            ),
+            "ada_repro.evidence.views.methods_of": ("5_evidence/views.html#methods_of", "ada_repro/evidence/views.py"),
+            "ada_repro.evidence.views.named": ("5_evidence/views.html#named", "ada_repro/evidence/views.py"),
+            "ada_repro.evidence.views.write_views": (
+                "5_evidence/views.html#write_views",
+                "ada_repro/evidence/views.py",
             ),
         },
         "ada_repro.measure.agreement": {
@@ -1472,6 +1493,98 @@ d = {
             "ada_repro.pipeline.code.write_arms": ("6_pipeline/code.html#write_arms", "ada_repro/pipeline/code.py"),
             "ada_repro.pipeline.code.write_code": ("6_pipeline/code.html#write_code", "ada_repro/pipeline/code.py"),
             "ada_repro.pipeline.code.write_parts": ("6_pipeline/code.html#write_parts", "ada_repro/pipeline/code.py"),
+        },
+        "ada_repro.pipeline.doctor": {
+            "ada_repro.pipeline.doctor.Look": ("6_pipeline/doctor.html#look", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.count_data": (
+                "6_pipeline/doctor.html#count_data",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.examine": ("6_pipeline/doctor.html#examine", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.held_locks": (
+                "6_pipeline/doctor.html#held_locks",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.installed": ("6_pipeline/doctor.html#installed", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.last_records": (
+                "6_pipeline/doctor.html#last_records",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.locked_versions": (
+                "6_pipeline/doctor.html#locked_versions",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_checkout": (
+                "6_pipeline/doctor.html#look_at_checkout",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_data": (
+                "6_pipeline/doctor.html#look_at_data",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_disk": (
+                "6_pipeline/doctor.html#look_at_disk",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_gpu": (
+                "6_pipeline/doctor.html#look_at_gpu",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_memory": (
+                "6_pipeline/doctor.html#look_at_memory",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_packages": (
+                "6_pipeline/doctor.html#look_at_packages",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_params": (
+                "6_pipeline/doctor.html#look_at_params",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_runs": (
+                "6_pipeline/doctor.html#look_at_runs",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_system": (
+                "6_pipeline/doctor.html#look_at_system",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_threads": (
+                "6_pipeline/doctor.html#look_at_threads",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.look_at_work": (
+                "6_pipeline/doctor.html#look_at_work",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.looked": ("6_pipeline/doctor.html#looked", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.main": ("6_pipeline/doctor.html#main", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.minutes": ("6_pipeline/doctor.html#minutes", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.misread": ("6_pipeline/doctor.html#misread", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.plain_params": (
+                "6_pipeline/doctor.html#plain_params",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.record_name": (
+                "6_pipeline/doctor.html#record_name",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.report": ("6_pipeline/doctor.html#report", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.said_by": ("6_pipeline/doctor.html#said_by", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.seconds_of": (
+                "6_pipeline/doctor.html#seconds_of",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.size_of": ("6_pipeline/doctor.html#size_of", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.usable_cores": (
+                "6_pipeline/doctor.html#usable_cores",
+                "ada_repro/pipeline/doctor.py",
+            ),
+            "ada_repro.pipeline.doctor.whole_time": (
+                "6_pipeline/doctor.html#whole_time",
+                "ada_repro/pipeline/doctor.py",
+            ),
         },
         "ada_repro.pipeline.engine": {
             "ada_repro.pipeline.engine.Board": ("6_pipeline/engine.html#board", "ada_repro/pipeline/engine.py"),

@@ -28,6 +28,7 @@ html_theme = "sphinx_book_theme"
 html_math_renderer = "mathml"
 html_static_path = ["static"]
 html_css_files = ["site.css"]
+html_js_files = ["tables.js"]
 html_favicon = "static/favicon.svg"
 html_copy_source = False
 html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]}

@@ -50,7 +50,9 @@ def dice_cells(arm, tables):
 def results():
     "Mean DSC of Tables 3 and 4, beside the paper."
     table3, table4 = ({study: read(study, f"table{n}.csv").set_index("arm") for study in STUDIES} for n in (3, 4))
-    heads = ["Arm", "Table 3, paper", *STUDIES, "Table 4, paper", *STUDIES]
+    heads = ["Arm"]
+    for number in (3, 4):
+        heads += [f"Table {number}, {source}" for source in ("paper", *STUDIES)]
     arms = table4["simulated"].index
     return markdown(heads, [[arm_name(arm), *dice_cells(arm, table3), *dice_cells(arm, table4)] for arm in arms])
 

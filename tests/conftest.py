@@ -23,6 +23,7 @@ SLOW_FIXTURES = {
     "undisturbed",
     "listening",
     "project",
+    "committed",
     "site",
 }
 SLOW_TESTS = {
@@ -78,7 +79,7 @@ class Together(LoadScopeScheduling):
 
     def _split_scope(self, nodeid):
         path = PurePath(nodeid.partition("::")[0])
-        if path.stem in ("test_code", "test_finished"):
+        if path.stem in ("test_code", "test_finished", "test_views"):
             return "finished"
         together = path.parent.name == "measure" or path.stem == "test_site"  # trains a network; builds the site
         return path.stem if together else nodeid

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "BESIDE",
     "STYLE",
     "ARM_HEADS",
     "VERDICT_HEADS",
@@ -14,10 +15,12 @@ __all__ = [
     "Predictions",
     "slice_scores",
     "read_predictions",
+    "show_found",
     "plot_extremes",
     "rounded",
     "interval",
     "dice_rows",
+    "without_empty",
     "verdict_rows",
     "in_page",
     "drawn",
@@ -82,22 +85,41 @@ def read_predictions(
     return Predictions(slices.images[:, 0].numpy(), slices.consensus.numpy(), names, preds)
 
 
+BESIDE = 4
+
+
+def show_found(
+    ax,  # Axes
+    shown: Predictions,  # Of the arm, among others
+    arm: str,  # Its name
+    scores: pd.Series,  # DSC of its slices
+    i: int,  # Which slice
+):
+    "A slice, its ground truth blue, what the arm found orange."
+    title = f"{arm_name(arm)}\n{shown.names[i]}\nDSC {scores[i]:.1f}"
+    ax.axis("on")
+    show_slice(ax, shown.images[i], shown.targets[i], title, limits=np.percentile(shown.images[i], [0.5, 99.5]))
+    if shown.preds[arm][i].any():
+        ax.contour(shown.preds[arm][i], [0.5], colors="#de8f05", linewidths=0.9)
+    ax.title.set_fontsize(7)
+
+
 def plot_extremes(
     shown: Predictions,  # Of at least one arm
 ):  # Figure
-    "For each arm its best slice above its worst: the ground truth blue, what it found orange."
+    "For each arm its best slice above its worst: the ground truth blue, what it found orange; four arms in a row."
     scores = slice_scores(shown)
-    fig, axes = plt.subplots(2, len(scores.columns), figsize=(1.65 * len(scores.columns), 4.1), squeeze=False)
-    for arm, column in zip(scores, axes.T, strict=True):
-        for ax, i in zip(column, (scores[arm].idxmax(), scores[arm].idxmin()), strict=True):
-            title = f"{arm_name(arm)}\n{shown.names[i]}\nDSC {scores[arm][i]:.1f}"
-            limits = np.percentile(shown.images[i], [0.5, 99.5])
-            show_slice(ax, shown.images[i], shown.targets[i], title, limits=limits)
-            if shown.preds[arm][i].any():
-                ax.contour(shown.preds[arm][i], [0.5], colors="#de8f05", linewidths=0.9)
-            ax.title.set_fontsize(6.5)
-    axes[0, 0].set_ylabel("best")
-    axes[1, 0].set_ylabel("worst")
+    across = min(BESIDE, len(scores.columns))
+    blocks = math.ceil(len(scores.columns) / across)
+    fig, axes = plt.subplots(2 * blocks, across, figsize=(1.75 * across, 4.3 * blocks), squeeze=False)
+    for ax in axes.flat:
+        ax.axis("off")
+    for k, arm in enumerate(scores):
+        row, column = 2 * (k // across), k % across
+        show_found(axes[row, column], shown, arm, scores[arm], scores[arm].idxmax())
+        show_found(axes[row + 1, column], shown, arm, scores[arm], scores[arm].idxmin())
+    for row, words in zip(axes, ("best", "worst") * blocks, strict=True):
+        row[0].set_ylabel(words)
     return fig
 
 
@@ -129,6 +151,15 @@ def dice_rows(
         gain = [rounded(row.get("DSC_minus_none", math.nan)), interval(row, "DSC_minus_none")]
         rows.append([arm_name(row.arm), *ours, *gain])
     return rows
+
+
+def without_empty(
+    heads: list,  # Of the columns
+    rows: list,  # A list of texts each, as long as the heads
+) -> tuple[list, list]:  # Heads, rows
+    "The table without columns in which nothing stands, such as the intervals of a single training."
+    kept = [i for i in range(len(heads)) if any(row[i] for row in rows)]
+    return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def verdict_rows(
@@ -169,7 +200,18 @@ th, td { text-align: right; padding: 0.25rem 0.5rem; border-bottom: 1px solid #e
 th { color: #555; font-weight: 600; } td:first-child, th:first-child, .text td, .text th { text-align: left; }
 figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption { font-size: 0.85rem; color: #555; }
 .note { color: #555; } code { background: #f4f4f4; }
-@media print { body { margin: 0; font-size: 10pt; max-width: none; } figure, tr { break-inside: avoid; } a { color: inherit; } }
+@media (max-width: 600px) {
+  table, tbody, tr, td { display: block; } th { display: none; }
+  tr { border: 1px solid #ddd; border-radius: 8px; margin: 0.7rem 0; padding: 0.4rem 0.8rem; } tr:first-child { display: none; }
+  td, .text td { text-align: left; border: 0; padding: 0.1rem 0; display: grid; grid-template-columns: 8rem 1fr; gap: 0.6rem; }
+  td:first-child { display: block; font-weight: 600; } td::before { color: #555; } td:first-child::before { content: none !important; }
+}
+@media print {
+  @page { margin: 15mm; }
+  body { margin: 0; padding: 0; font-size: 10pt; max-width: none; } a { color: inherit; } .wide { overflow: visible; }
+  figure, tr, table, li { break-inside: avoid; } h1, h2 { break-after: avoid; }
+  table.text { break-inside: auto; font-size: 8pt; line-height: 1.3; } figure { margin: 4mm 0; } figure img { max-height: 108mm; }
+}
 """  # noqa: E501
 ARM_HEADS = ["Arm", "DSC, paper", "DSC, ours", "95 % interval", "minus No hole", "95 % interval"]
 VERDICT_HEADS = ["Claim", "Verdict", "Measured", "Value", "95 % interval"]
@@ -186,7 +228,10 @@ nothing.</p>
 <h2>What was run on what</h2><ul>{% for line in basis %}<li>{{ line }}</li>{% endfor %}</ul>
 {% if reproduced %}<h2>Did it reproduce?</h2><p>{{ reproduced }}</p>{% endif %}
 {% for table in tables %}<h2>{{ table.title }}</h2>
-<div class="wide"><table class="{{ table.kind }}"><tr>{% for head in table.heads %}<th>{{ head }}</th>{% endfor %}</tr>
+<style>@media (max-width: 600px) { {% for head in table.heads %}
+#table{{ table.id }} td:nth-child({{ loop.index }})::before { content: "{{ head }}"; }{% endfor %} }</style>
+<div class="wide"><table class="{{ table.kind }}" id="table{{ table.id }}">
+<tr>{% for head in table.heads %}<th>{{ head }}</th>{% endfor %}</tr>
 {% for row in table.rows %}<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {% endfor %}</table></div>{% if table.note %}<p class="note">{{ table.note }}</p>{% endif %}
 {% endfor %}<h2>Figures</h2>
@@ -199,9 +244,10 @@ nothing.</p>
 
 # %% ../../nbs/5_evidence/11_report.ipynb #rp12b
 LINKS = {
-    "The notebooks as they ran, parameters filled in": "../../data/executed/",
-    "The idea in one sitting": "../../nbs/index.ipynb",
-    "How the tables are made": "../../nbs/experiments/figures.ipynb",
+    "Hide a square yourself, in the browser": "../../docs/explorer.html",
+    "The notebooks as they ran, parameters filled in (for Jupyter)": "../../data/executed/",
+    "The idea in one sitting (for Jupyter)": "../../nbs/index.ipynb",
+    "How the tables are made (for Jupyter)": "../../nbs/experiments/figures.ipynb",
     "Every number that was told": "../../params.yaml",
     "What stands, and what limits it": "../../docs/what_stands.md",
 }
@@ -230,12 +276,12 @@ def tables_of(
     "The tables of the page, those that are there."
     found = []
     if (folder / "claims.csv").is_file():
-        rows = verdict_rows(read_table(folder / "claims.csv"))
-        found.append({"title": "Verdicts", "kind": "text", "heads": VERDICT_HEADS, "rows": rows})
+        heads, rows = without_empty(VERDICT_HEADS, verdict_rows(read_table(folder / "claims.csv")))
+        found.append({"title": "Verdicts", "id": "C", "kind": "text", "heads": heads, "rows": rows})
     for file, title in (("table3", "Table 3: untouched slices"), ("table4", "Table 4: occluded copies")):
         if (folder / f"{file}.csv").is_file():
-            rows = dice_rows(read_table(folder / f"{file}.csv"))
-            found.append({"title": title, "kind": "", "heads": ARM_HEADS, "rows": rows, "note": SAME_HEADS})
+            heads, rows = without_empty(ARM_HEADS, dice_rows(read_table(folder / f"{file}.csv")))
+            found.append({"title": title, "id": file[-1], "heads": heads, "rows": rows, "note": SAME_HEADS})
     return found
 
 

@@ -52,6 +52,29 @@ def test_a_published_study_is_one_small_file_without_a_request(folder, tmp_path)
     assert ("Verdicts</h2>" in text) == (folder / "claims.csv").is_file()
 
 
+def test_its_links_lead_somewhere(tmp_path):
+    text = write_report(tmp_path, "a", []).read_text()
+    links = re.findall(r'<a href="([^"]+)"', text)
+    assert "../../docs/explorer.html" in links
+    for link in set(links) - {"../../data/executed/"}:  # there after a run
+        assert (FIGURES / "phantom-laptop" / link).resolve().is_file(), link
+
+
+def test_a_single_training_has_no_columns_of_intervals(tmp_path):
+    table = pd.DataFrame({"arm": ["gradcam", "none"], "DSC_paper": [86.6, None], "DSC": [85.0, 86.0]})
+    table.assign(DSC_low=float("nan"), DSC_high=float("nan")).to_csv(tmp_path / "table3.csv", index=False)
+    text = write_report(tmp_path, "a", []).read_text()
+    assert "<th>95 % interval</th>" not in text and "<td>GradCam</td><td>86.60</td><td>85.00</td>" in text
+
+
+def test_nine_arms_stand_four_in_a_row():
+    nine = made_up().preds["gradcam"]
+    preds = {f"arm{i}": nine for i in range(9)}
+    shown = made_up()
+    axes = plot_extremes(Predictions(shown.images, shown.targets, shown.names, preds)).axes
+    assert len(axes) == 24 and sum(bool(ax.get_title()) for ax in axes) == 18
+
+
 def test_the_same_input_gives_the_same_bytes(tmp_path):
     pages = [write_report(tmp_path, "a", [], made_up(), name).read_bytes() for name in ("one", "two")]
     assert pages[0] == pages[1]

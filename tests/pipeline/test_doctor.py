@@ -1,0 +1,157 @@
+"What `make doctor` says of a sound project, of broken ones, and where nothing is installed."
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+from sharing import ENV, copy_of, edit, python
+
+from ada_repro.pipeline.doctor import last_records, minutes, seconds_of, whole_time
+from ada_repro.pipeline.locks import held
+
+LOOKS = ["System", "Versions", "Threads", "GPU", "Memory", "Disk", "Checkout", "At work", "Asked for", "Data"]
+
+
+@pytest.fixture
+def project(fresh, tmp_path):
+    "A fresh clone with a commit, DVC told that there is git. Do things to it."
+    folder = copy_of(fresh, tmp_path / "ada_repro")
+    who = ["-c", "user.name=somebody", "-c", "user.email=somebody@example.org"]
+    subprocess.run(["git", *who, "commit", "-q", "--allow-empty", "-m", "x"], cwd=folder, check=True, env=ENV)
+    (folder / ".dvc" / "config.local").write_text("[core]\n    no_scm = false\n")
+    return folder
+
+
+def asked(folder, *options):
+    "Exit code, what each look says, and the problems."
+    code, output, errors = python(folder, *options, "-m", "ada_repro.pipeline.doctor")
+    assert "Traceback" not in output + errors, output + errors
+    looks, _, problems = output.partition("Problems\n")
+    says = {line[:10].strip(): line[11:] for line in looks.splitlines()}
+    found = [line.removeprefix("- ") for line in problems.splitlines()]
+    assert code == (found != ["none"])
+    return says, found
+
+
+def test_a_sound_project_has_no_problem(project):
+    files = {path: path.read_bytes() for path in project.glob("*") if path.is_file()}
+    says, problems = asked(project)
+    assert problems == ["none"] and list(says) == [*LOOKS, "Would run"]
+    assert "profile smoke on phantom, 7 runs" in says["Asked for"] and "phantom-smoke" in says["Asked for"]
+    assert "without git" not in says["Checkout"] and says["At work"] == "nobody"
+    assert says["Would run"].startswith("22 stages (check, ") and says["Would run"].endswith("nobody knows how long")
+    assert files == {path: path.read_bytes() for path in project.glob("*") if path.is_file()}
+
+
+def test_the_laptop_profile_is_estimated_by_what_is_usual(project):
+    edit(project, profile=("profile: *smoke", "profile: *laptop"))
+    assert "min" in asked(project)[0]["Would run"]
+
+
+def broken_params(folder):
+    (folder / "params.yaml").write_text("profile: {name: [laptop\n")
+
+
+def misspelt(folder):
+    edit(folder, size=("ada: {<<: *paper_ada, cycles: 1", "ada: {<<: *paper_ada, cylces: 1"))
+
+
+def word(folder):
+    edit(folder, profile=("profile: *smoke", "profile: smoke"))
+
+
+def own_data(folder):
+    edit(folder, data=("data: *phantom", "data: *bids"))
+
+
+def broken_graph(folder):
+    (folder / "dvc.yaml").write_text("stages: [\n")
+
+
+def cut_lock(folder):
+    lock = folder / "dvc.lock"
+    lock.write_text(lock.read_text()[:5000])
+
+
+def no_lock_file(folder):
+    (folder / "requirements.lock").unlink()
+
+
+def without_scm(folder):
+    (folder / ".dvc" / "config.local").unlink()
+
+
+@pytest.mark.parametrize(
+    "broken, words",
+    [
+        (broken_params, ["params.yaml cannot be read"]),
+        (misspelt, ["no stage knows cylces", "Did you mean cycles?"]),
+        (word, ["profile is 'smoke'", "profile: *smoke"]),
+        (own_data, ["data/raw/bids is not there", "README.md"]),
+        (broken_graph, ["dvc.yaml"]),
+        (cut_lock, ["dvc.lock was cut off", "make repro"]),
+        (no_lock_file, ["requirements.lock"]),
+        (without_scm, ["dvc config --local core.no_scm false"]),
+    ],
+)
+def test_a_broken_project_has_its_line(project, broken, words):
+    broken(project)
+    says, problems = asked(project)
+    assert set(LOOKS) <= set(says)
+    assert any(all(word in problem for word in words) for problem in problems), problems
+
+
+def test_a_download_without_git(project):
+    shutil.rmtree(project / ".git")
+    (project / ".dvc" / "config.local").unlink()
+    says, problems = asked(project)
+    assert problems == ["none"] and "without git" in says["Checkout"]
+
+
+def test_before_anything_is_installed(project):
+    says, problems = asked(project, "-S")
+    assert list(says) == LOOKS and says["GPU"] == "cannot be told without torch"
+    assert len(problems) == 1 and "not installed" in problems[0] and "make repro" in problems[0]
+
+
+def test_who_is_at_work_is_named(project):
+    with held(project / "data" / "locks" / "ada-gradcam-paper-0.lock"):
+        assert f"process {os.getpid()}" in asked(project)[0]["At work"]
+
+
+def test_elsewhere(tmp_path):
+    code, output, _ = python(tmp_path, "-m", "ada_repro.pipeline.doctor")
+    assert code == 1 and "has no dvc.yaml" in output
+
+
+# For how long
+def test_the_last_run_counts_if_it_was_of_the_same_study(tmp_path):
+    (tmp_path / "data" / "executed").mkdir(parents=True)
+    (tmp_path / "data" / "executed" / "iou.json").write_text(json.dumps({"seconds": 4.0}))
+    (tmp_path / "dvc.lock").write_text("stages: {figures: {cmd: x --name phantom-smoke --dataset phantom}}\n")
+    assert last_records(tmp_path, "phantom-smoke") == {"iou": 4.0}
+    assert last_records(tmp_path, "phantom-smok") == last_records(tmp_path, "bids-smoke") == {}
+
+
+def test_an_unknown_stage_takes_as_long_as_its_kind():
+    records = {"ada-none-paper-0": 10.0, "ada-random-paper-0": 30.0, "robustness-none-paper-0": 7.0}
+    known = seconds_of(["ada@least-paper-1", "ada@none-paper-0", "robustness_baseline@paper-0", "iou"], records, {})
+    assert known == {"ada@least-paper-1": 20.0, "ada@none-paper-0": 10.0, "robustness_baseline@paper-0": 7.0}
+
+
+@pytest.mark.parametrize("jobs, seconds", [(1, 60), (2, 40), (9, 40)])
+def test_no_estimate_is_shorter_than_the_longest_chain(jobs, seconds):
+    needs = {"a": set(), "b": {"a"}, "c": {"a"}, "d": {"b"}}
+    assert whole_time(needs, {"a": 10, "b": 20, "c": 20, "d": 10}, jobs) == seconds
+
+
+def test_times_are_for_people():
+    assert [minutes(s) for s in (0, 44, 95, 5399, 5401)] == [
+        "about 10 s",
+        "about 40 s",
+        "about 2 min",
+        "about 90 min",
+        "about 1.5 h",
+    ]
