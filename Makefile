@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 
-.PHONY: help repro evidence export check test docs publish keep bench faults realism
+.PHONY: help repro evidence experiments doctor export check test docs publish keep bench faults realism
 .DEFAULT_GOAL = help
 
 help:  ## List what can be made
