@@ -195,12 +195,12 @@ def value_of(
     "largest difference between two methods, Table 3 [DSC]",
     "alike within 1.0 DSC, the last digit of the challenge's tables",
 )
-def methods_end_alike(e, level):
+def methods_end_alike(evidence, level):
     "All methods end alike"
-    pairs = {(a, b): effect(e.table3, [a], [b]) for a, b in combinations(METHODS, 2)}
-    (a, b), largest = max(pairs.items(), key=lambda entry: abs(value_of(entry)))
+    pairs = {(one, other): effect(evidence.table3, [one], [other]) for one, other in combinations(METHODS, 2)}
+    (one, other), largest = max(pairs.items(), key=lambda entry: abs(value_of(entry)))
     verdict = all_of(is_alike(*pair.ends(level), TOLERANCE) for pair in pairs.values())
-    why = f"The two farthest apart are {arm_name(a)} and {arm_name(b)}; the paper's are 0.27 apart."
+    why = f"The two farthest apart are {arm_name(one)} and {arm_name(other)}; the paper's are 0.27 apart."
     return told(largest, level, verdict, why)
 
 
@@ -211,9 +211,9 @@ def methods_end_alike(e, level):
     "ahead; below 1.0 DSC it does not matter",
     ahead=["gradcam"],
 )
-def gradcam_converges_fastest(e, level):
+def gradcam_converges_fastest(evidence, level):
     "GradCam converges fastest"
-    cycle = e.history[e.history.cycle == 1]
+    cycle = evidence.history[evidence.history.cycle == 1]
     first = cycle[cycle.epoch == cycle.epoch.min()].pivot_table(index="seed", columns="arm", values="DSC")
     gradcam, others = first.gradcam, first[list(OTHERS)]
     lead = seed_mean(gradcam - others.mean(axis=1))
@@ -231,9 +231,9 @@ def gradcam_converges_fastest(e, level):
     "ahead of each; below 1.0 DSC it does not matter",
     ahead=["gradcam"],
 )
-def gradcam_is_most_robust(e, level):
+def gradcam_is_most_robust(evidence, level):
     "GradCam is the most robust"
-    gaps = {method: effect(e.table4, ["gradcam"], [method]) for method in OTHERS}
+    gaps = {method: effect(evidence.table4, ["gradcam"], [method]) for method in OTHERS}
     rival, smallest = min(gaps.items(), key=value_of)
     verdict = all_of(ahead(one, level) for one in gaps.values())
     why = f"The strongest rival is {arm_name(rival)}; the paper's is Guided backprop, 0.12 behind GradCam."
@@ -247,10 +247,10 @@ def gradcam_is_most_robust(e, level):
     "TPR ahead and PPV behind; below 1.0 it does not matter",
     ahead=["gradcam"],
 )
-def gradcam_has_higher_recall(e, level):
+def gradcam_has_higher_recall(evidence, level):
     "GradCam has higher recall and lower precision"
-    tpr = effect(e.table3, ["gradcam"], OTHERS, "TPR")
-    ppv = effect(e.table3, ["gradcam"], OTHERS, "PPV")
+    tpr = effect(evidence.table3, ["gradcam"], OTHERS, "TPR")
+    ppv = effect(evidence.table3, ["gradcam"], OTHERS, "PPV")
     verdict = all_of([ahead(tpr, level, 1.0), ahead(negative(ppv), level, 1.0)])
     why = f"PPV differs by {shown(ppv, level)}; the paper has TPR 2.0 higher and PPV 1.8 lower."
     return told(tpr, level, verdict, why)
@@ -262,9 +262,10 @@ def gradcam_has_higher_recall(e, level):
     "mean IoU of GradCam's windows with the others', minus that among the others",
     "lower; below 0.057, chance in the central part of the image (S5), it does not matter",
 )
-def gradcam_looks_elsewhere(e, level):
+def gradcam_looks_elsewhere(evidence, level):
     "GradCam occludes other regions than the rest"
-    iou = e.iou[e.iou.arm_a.isin(METHODS) & e.iou.arm_b.isin(METHODS) & (e.iou.arm_a < e.iou.arm_b)]
+    pairs = evidence.iou[evidence.iou.arm_a < evidence.iou.arm_b]
+    iou = pairs[pairs.arm_a.isin(METHODS) & pairs.arm_b.isin(METHODS)]
     has_gradcam = (iou.arm_a == "gradcam") | (iou.arm_b == "gradcam")
     gradcam = iou[has_gradcam].groupby("seed").iou.mean()
     others = iou[~has_gradcam].groupby("seed").iou.mean()
@@ -275,10 +276,10 @@ def gradcam_looks_elsewhere(e, level):
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c09a
 @claim("C6", "mean of the methods minus No hole, Table 4 [DSC]", "ahead; below 1.0 DSC it does not matter", METHODS)
-def ada_improves_robustness(e, level):
+def ada_improves_robustness(evidence, level):
     "ADA improves robustness"
-    gain = effect(e.table4, METHODS, ["none"])
-    parent = effect(e.table4, METHODS, ["baseline"])
+    gain = effect(evidence.table4, METHODS, ["none"])
+    parent = effect(evidence.table4, METHODS, ["baseline"])
     why = (
         f"Over the parent the methods gain {shown(parent, level)}; "
         "No hole takes as many steps, so only the rest is ADA."
@@ -287,19 +288,19 @@ def ada_improves_robustness(e, level):
 
 
 @claim("C7", "mean of the methods minus the parent, Table 3 [DSC]", "not more than 1.0 DSC below")
-def ada_keeps_performance(e, level):
+def ada_keeps_performance(evidence, level):
     "ADA keeps the original performance"
-    gain = effect(e.table3, METHODS, ["baseline"])
-    none = effect(e.table3, METHODS, ["none"])
+    gain = effect(evidence.table3, METHODS, ["baseline"])
+    none = effect(evidence.table3, METHODS, ["none"])
     why = f"Against No hole, with as many steps, it is {shown(none, level, '+')}."
     return told(gain, level, ahead(gain, level, tolerance=0, least=-TOLERANCE), why)
 
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c11
 @claim("S1", "IoU of guided backprop's windows with vanilla's, same weights, functional ReLUs", "exactly 1")
-def functional_relus_undo_guidance(e, level):
+def functional_relus_undo_guidance(evidence, level):
     "With functional ReLUs guided backprop is vanilla backprop"
-    iou = e.sensitivity[e.sensitivity.method == "guided_backprop"].set_index("choice").iou_vanilla
+    iou = evidence.sensitivity[evidence.sensitivity.method == "guided_backprop"].set_index("choice").iou_vanilla
     functional = np.atleast_1d(iou["functional_relu"])
     why = (
         f"With modules it is {np.mean(iou['default']):.2f}. "
@@ -309,9 +310,9 @@ def functional_relus_undo_guidance(e, level):
 
 
 @claim("S2", "share of GradCam's windows at (0, 0), as the sibling reads it, minus as we do", "above 0.05")
-def signed_maps_go_to_the_corner(e, level):
+def signed_maps_go_to_the_corner(evidence, level):
     "Signed GradCam with the corner rule sends windows to the corner"
-    gradcam = e.sensitivity[e.sensitivity.method == "gradcam"]
+    gradcam = evidence.sensitivity[evidence.sensitivity.method == "gradcam"]
     table = gradcam.pivot_table(index="seed", columns="choice", values=["corner", "iou_vanilla"])
     more = seed_mean(table.corner.sibling - table.corner.default)
     ours, sibling = table.iou_vanilla.default.mean(), table.iou_vanilla.sibling.mean()
@@ -351,9 +352,9 @@ class Share:
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c12s
 @claim("S3", "share of the lost DSC that counting the hidden grey matter explains, all methods", "more than half")
-def table4_is_arithmetic(e, level):
+def table4_is_arithmetic(evidence, level):
     "Table 4 is close to arithmetic"
-    methods = e.judged[e.judged.arm.isin(METHODS)]
+    methods = evidence.judged[evidence.judged.arm.isin(METHODS)]
     lost, counted = (lost_under_cells(methods, hidden) for hidden in (methods, counting_null(methods)))
     share = Share(counted, lost)
     why = f"A hidden cell costs {lost.value:.2f} DSC, of which {counted.value:.2f} are the hidden pixels themselves."
@@ -364,10 +365,10 @@ def table4_is_arithmetic(e, level):
 @claim(
     "S4", "No hole minus the parent, Table 4 [DSC]", "ahead, and the methods not ahead of No hole", ["none", *METHODS]
 )
-def steps_explain_the_gain(e, level):
+def steps_explain_the_gain(evidence, level):
     "The doubled steps alone explain what ADA gains"
-    gain = effect(e.table4, ["none"], ["baseline"])
-    rest = effect(e.table4, METHODS, ["none"])
+    gain = effect(evidence.table4, ["none"], ["baseline"])
+    rest = effect(evidence.table4, METHODS, ["none"])
     verdict = all_of([ahead(gain, level), opposite(ahead(rest, level))])
     return told(gain, level, verdict, f"The methods lie {shown(rest, level, '+')} from No hole.")
 
@@ -378,7 +379,7 @@ def steps_explain_the_gain(e, level):
     "IoU of two windows of 20 px thrown anywhere in 200 px",
     "computed exactly: 0.008 anywhere, 0.057 centrally, 0.39 for a shift of (5, 5) px",
 )
-def iou_is_near_chance(e, level):
+def iou_is_near_chance(evidence, level):
     "Low IoU is near chance, and a small shift costs much"
     anywhere, central = chance_iou(200, 20), chance_iou(200, 20, 60, 120)
     shifted = float(window_iou([0, 0], [5, 5], 20))
@@ -393,9 +394,9 @@ def iou_is_near_chance(e, level):
     "rank correlation of its maps before and after all weights are drawn anew",
     "above 0.5: more than half of the map does not depend on what was learnt",
 )
-def guided_maps_ignore_the_weights(e, level):
+def guided_maps_ignore_the_weights(evidence, level):
     "Guided backprop fails the model-randomisation check"
-    part = e.look[(e.look.arm == "baseline") & (e.look.measure == "randomisation_rho")]
+    part = evidence.look[(evidence.look.arm == "baseline") & (evidence.look.measure == "randomisation_rho")]
     rho = part.groupby(["seed", "method"]).value.mean().unstack().reindex(columns=METHODS)
     guided = seed_mean(rho.guided_backprop)
     why = ", ".join(f"{arm_name(method)} {rho[method].mean():.2f}" for method in METHODS) + "."
@@ -408,9 +409,9 @@ def guided_maps_ignore_the_weights(e, level):
     "largest difference of a method to Random window, Table 4 [DSC]",
     "no method ahead; below 1.0 DSC it does not matter",
 )
-def random_windows_do_as_well(e, level):
+def random_windows_do_as_well(evidence, level):
     "No method does better than a random window"
-    gaps = {method: effect(e.table4, [method], ["random"]) for method in METHODS}
+    gaps = {method: effect(evidence.table4, [method], ["random"]) for method in METHODS}
     best, largest = max(gaps.items(), key=value_of)
     verdict = all_of(opposite(ahead(one, level)) for one in gaps.values())
     return told(largest, level, verdict, f"The best is {arm_name(best)}.")
@@ -422,9 +423,9 @@ def random_windows_do_as_well(e, level):
     "range of an arm over the seeds, mean over the methods, No hole and Random window, Table 3 [DSC]",
     "above 0.27 DSC, the range of the paper's five methods",
 )
-def one_seed_is_noise(e, level):
+def one_seed_is_noise(evidence, level):
     "The paper's differences lie below the noise of a seed"
-    means = e.table3.groupby(["arm", "seed"]).DSC.mean().unstack().loc[[*METHODS, "none", "random"]]
+    means = evidence.table3.groupby(["arm", "seed"]).DSC.mean().unstack().loc[[*METHODS, "none", "random"]]
     seeds = means.shape[1]
     spread = means.max(axis=1) - means.min(axis=1)
     mean = seed_mean(spread) if seeds > 1 else exactly(np.nan)
@@ -453,15 +454,15 @@ def gains_of(
     "the parent on its own occluded copies minus on their originals, validation, mean of the methods [DSC]",
     "ahead; below 1.0 DSC it does not matter",
 )
-def holes_give_the_answer_away(e, level):
+def holes_give_the_answer_away(evidence, level):
     "The protected window gives the answer away"
-    looks = e.giveaway[e.giveaway.method != "random"]
+    looks = evidence.giveaway[evidence.giveaway.method != "random"]
     parent, ends = looks[looks.arm == "baseline"], looks[looks.arm.isin(METHODS)]
     gain = gains_of(parent, protect="keep", split="val")
     told_by = {
         "windows off the grey matter": gains_of(parent, protect="forbid", split="val"),
         "grey matter hidden too": gains_of(parent, protect="none", split="val"),
-        "random windows": gains_of(e.giveaway, arm="baseline", method="random", protect="keep", split="val"),
+        "random windows": gains_of(evidence.giveaway, arm="baseline", method="random", protect="keep", split="val"),
         "training slices": gains_of(parent, protect="keep", split="train"),
         "the arms at their ends": gains_of(ends, protect="keep", split="val"),
     }
@@ -497,9 +498,11 @@ def lift_over(
     "methods, Table 3 [DSC]",
     "above each difference between two methods",
 )
-def choosing_is_worth_more(e, level):
+def choosing_is_worth_more(evidence, level):
     "The best of all epochs, chosen on the images it is reported on, is worth more than any difference between methods"
-    best, chosen = (table[table.arm.isin(METHODS)].drop(columns="weights") for table in (e.best3, e.chosen3))
+    best, chosen = (
+        table[table.arm.isin(METHODS)].drop(columns="weights") for table in (evidence.best3, evidence.chosen3)
+    )
     if chosen.empty:
         return told(exactly(np.nan), level, OPEN, "No epoch was chosen on other people.")
     lift = lift_of(best, chosen)
@@ -526,14 +529,14 @@ def compared(
     "one arm ahead, its interval as wide as so many arms ask for; below 1.0 DSC it does not matter",
     ahead=ANY,
 )
-def rescans_come_out_more_alike(e, level):
+def rescans_come_out_more_alike(evidence, level):
     "Some arm segments a rescan more alike than No hole does"
-    arms = compared(e.rescan)
+    arms = compared(evidence.rescan)
     if not arms:
         return told(exactly(np.nan), level, OPEN, "No scan was taken twice.")
     at = 1 - (1 - level) / len(arms)
-    gaps = {arm: effect(e.rescan, [arm], ["none"], "DSC_pair") for arm in arms}
+    gaps = {arm: effect(evidence.rescan, [arm], ["none"], "DSC_pair") for arm in arms}
     best, largest = max(gaps.items(), key=value_of)
     verdict = any_of(ahead(one, at) for one in gaps.values())
-    alike = e.rescan[e.rescan.arm == "none"].DSC_pair.mean()
+    alike = evidence.rescan[evidence.rescan.arm == "none"].DSC_pair.mean()
     return told(largest, at, verdict, f"The best is {arm_name(best)}; No hole finds the same at {alike:.1f}.")

@@ -31,11 +31,11 @@ def evidence_of(
 
 
 def judge(
-    e: SimpleNamespace,  # Of `evidence_of`
+    evidence: SimpleNamespace,  # Of `evidence_of`
     data: str,  # What it was measured on
 ) -> pd.DataFrame:  # A row per claim: claim, says, measure, rule, value, low, high, verdict, why, level, data
     "Every claim, measured and judged, all together."
-    found = step_down(lambda key, level: CLAIMS[key][1](e, level), CLAIMS)
+    found = step_down(lambda key, level: CLAIMS[key][1](evidence, level), CLAIMS)
     return pd.DataFrame([CLAIMS[key][0] | one | {"data": data} for key, one in found.items()])
 
 
@@ -54,18 +54,18 @@ def stand_in(
 
 # %% ../../nbs/5_evidence/09_judging.ipynb #k06b
 def yardsticks(
-    e: SimpleNamespace,  # Of `evidence_of`
+    evidence: SimpleNamespace,  # Of `evidence_of`
     claims: pd.DataFrame,  # Of `judge`
 ) -> pd.DataFrame:  # As `claims`, a row per claim that puts an arm ahead; none where No hole was trained once
     "The same claims where nothing can be ahead, each at the level of its claim."
-    if "none.again" not in set(e.table3.arm):
+    if "none.again" not in set(evidence.table3.arm):
         return claims.iloc[:0]
     rows = []
     for one in claims[claims.claim.isin(DIRECTIONS)].to_dict("records"):
         ahead = DIRECTIONS[one["claim"]]
-        ahead = compared(e.table3) if ahead == ANY else ahead
-        tables = {name: stand_in(getattr(e, name), ahead) for name in ("table3", "table4", "history", "rescan")}
-        found = CLAIMS[one["claim"]][1](SimpleNamespace(**(vars(e) | tables)), one["level"])
+        ahead = compared(evidence.table3) if ahead == ANY else ahead
+        tables = {name: stand_in(getattr(evidence, name), ahead) for name in ("table3", "table4", "history", "rescan")}
+        found = CLAIMS[one["claim"]][1](SimpleNamespace(**(vars(evidence) | tables)), one["level"])
         says = f"Yardstick: {one['says']}, were every arm No hole and those ahead No hole trained again"
         rows.append(one | found | {"claim": f"{one['claim']} A/A", "says": says})
     return pd.DataFrame(rows, columns=claims.columns)
@@ -81,9 +81,9 @@ def judge_all(
     tables = {}
     for weights in ("best", "chosen"):
         if (scores.weights == weights).any():
-            e = evidence_of(scores, weights, **rest)
-            claims = judge(e, data)
-            parts = [part for part in (claims, yardsticks(e, claims)) if len(part)]
+            evidence = evidence_of(scores, weights, **rest)
+            claims = judge(evidence, data)
+            parts = [part for part in (claims, yardsticks(evidence, claims)) if len(part)]
             tables[weights] = pd.concat(parts, ignore_index=True).assign(weights=weights)
     by_paper = tables["best"]
     elsewhere = tables.get("chosen", by_paper)

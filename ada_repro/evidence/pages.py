@@ -217,10 +217,10 @@ def write_table(
 ):
     "The table as csv, exact, and as markdown, readable."
     save_table(frame.round(4), folder / f"{name}.csv")
-    columns = [c for c in frame if not c.endswith(("_low", "_high"))]
-    heads = [heading(c, name) for c in columns]
+    columns = [column for column in frame if not column.endswith(("_low", "_high"))]
+    heads = [heading(column, name) for column in columns]
     align = ["---", *["---:"] * (len(columns) - 1)]
-    rows = [[shown_cell(row, c) for c in columns] for _, row in frame.iterrows()]
+    rows = [[shown_cell(row, column) for column in columns] for _, row in frame.iterrows()]
     page = markdown_page(heads, align, rows, [*CAPTIONS.get(name, []), *basis])
     (folder / f"{name}.md").write_text(page)
 

@@ -18,12 +18,12 @@ from ..method.arms import arm_order
 
 # %% ../../nbs/4_measure/04_agreement.ipynb #c06n
 def window_iou(
-    a: np.ndarray,  # Corners (N, 2), integer: row and column
-    b: np.ndarray,  # Corners (N, 2)
+    corners: np.ndarray,  # (N, 2), integer: row and column
+    others: np.ndarray,  # The corners they are compared with (N, 2)
     size: int,  # Side of the windows, in pixels
 ) -> np.ndarray:  # (N,), 0-1
     "The IoU of windows of one size."
-    overlap = np.clip(size - np.abs(np.asarray(a) - np.asarray(b)), 0, None).prod(-1)
+    overlap = np.clip(size - np.abs(np.asarray(corners) - np.asarray(others)), 0, None).prod(-1)
     return overlap / (2 * size**2 - overlap)
 
 
@@ -41,9 +41,9 @@ def iou_matrix(
         for arm in arm_order(part.arm):
             corners[arm] = part[part.arm == arm].set_index("slice_index")[["row", "col"]]
         for arm_a, arm_b in product(corners, repeat=2):
-            a, b = corners[arm_a].align(corners[arm_b], join="inner")
-            iou = window_iou(a.to_numpy(), b.to_numpy(), size).mean()
-            rows.append((fold, seed, arm_a, arm_b, iou, len(a)))
+            first, second = corners[arm_a].align(corners[arm_b], join="inner")
+            iou = window_iou(first.to_numpy(), second.to_numpy(), size).mean()
+            rows.append((fold, seed, arm_a, arm_b, iou, len(first)))
     return pd.DataFrame(rows, columns=["fold", "seed", "arm_a", "arm_b", "iou", "slices"])
 
 

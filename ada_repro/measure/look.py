@@ -62,7 +62,7 @@ def saliency_share(
 ) -> Tensor:  # (B, 3), float64: shares of `ZONES`, which sum to 1; NaN for a map of zeros
     "How a map divides its weight between the zones."
     zone, weight = zones(target, spacing_mm, near_mm), saliency.double()
-    sums = [(weight * (zone == k)).sum((1, 2)) for k in range(len(ZONES))]
+    sums = [(weight * (zone == i)).sum((1, 2)) for i in range(len(ZONES))]
     return torch.stack(sums, 1) / weight.sum((1, 2))[:, None]
 
 

@@ -75,8 +75,8 @@ def counts(
     if part is not None:
         pred, target, pixels = pred & part, target & part, part.sum(axes)
     TP = (pred & target).sum(axes)
-    P, T = pred.sum(axes), target.sum(axes)
-    return TP, P - TP, T - TP, pixels - P - T + TP
+    found, there = pred.sum(axes), target.sum(axes)
+    return TP, found - TP, there - TP, pixels - found - there + TP
 
 
 def ratios(
@@ -197,20 +197,20 @@ def upper(
 
 
 def boundary_distance(
-    a,  # (n, axes) boundary points, mm
-    b,  # (m, axes) boundary points, mm
+    edge,  # (n, axes) boundary points, mm
+    other,  # (m, axes) boundary points, mm
     percentile=100,  # Of the distances in each direction; 100 is the Hausdorff distance
 ) -> float:  # mm; NaN if a boundary has no points
     "Symmetric Hausdorff distance of two boundaries."
     check_number("percentile", percentile, 0, 100)
-    if len(a) == 0 or len(b) == 0:
+    if len(edge) == 0 or len(other) == 0:
         return float("nan")
-    if len(a) * len(b) > 1e6:
-        from_a, from_b = cKDTree(b).query(a)[0], cKDTree(a).query(b)[0]
+    if len(edge) * len(other) > 1e6:
+        there, back = cKDTree(other).query(edge)[0], cKDTree(edge).query(other)[0]
     else:
-        pairs = cdist(a, b)
-        from_a, from_b = pairs.min(1), pairs.min(0)
-    return float(max(upper(from_a, percentile), upper(from_b, percentile)))
+        pairs = cdist(edge, other)
+        there, back = pairs.min(1), pairs.min(0)
+    return float(max(upper(there, percentile), upper(back, percentile)))
 
 
 def hausdorff_distance(
@@ -243,8 +243,8 @@ def hausdorff_rows(
     if pred.ndim != 2:
         raise ValueError(f"masks of shape {pred.shape}: the row variant is defined for one slice, (H,W)")
     used = (pred | target).any(0)
-    a, b = (distinct_rows(mask)[:, used].astype(np.float32) for mask in (pred, target))
-    differing = a.sum(1)[:, None] + b.sum(1) - 2 * a @ b.T
+    rows, wanted = (distinct_rows(mask)[:, used].astype(np.float32) for mask in (pred, target))
+    differing = rows.sum(1)[:, None] + wanted.sum(1) - 2 * rows @ wanted.T
     return sqrt(differing.min(1).max())
 
 

@@ -52,14 +52,14 @@ def shifted(
 
 
 def correlation(
-    a: Tensor,  # (K, 1, H, W)
-    b: Tensor,  # (1, 1, H, W)
+    images: Tensor,  # (K, 1, H, W)
+    image: Tensor,  # What each is compared with (1, 1, H, W)
 ) -> Tensor:  # (K,), of the middle halves, in [-1, 1]
     "How alike images are, whatever their brightness."
-    rows, cols = (slice(n // 4, n - n // 4) for n in a.shape[-2:])
-    a, b = (x[..., rows, cols].flatten(1).double() for x in (a, b))
-    a, b = (x - x.mean(1, keepdim=True) for x in (a, b))
-    return (a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))
+    rows, cols = (slice(n // 4, n - n // 4) for n in images.shape[-2:])
+    many, one = (x[..., rows, cols].flatten(1).double() for x in (images, image))
+    many, one = (x - x.mean(1, keepdim=True) for x in (many, one))
+    return (many * one).sum(1) / (many.norm(dim=1) * one.norm(dim=1))
 
 
 def find_shifts(

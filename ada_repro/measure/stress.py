@@ -55,9 +55,9 @@ def stress(
 ) -> Callable:  # Decorator for `f(image, generator, spacing_mm, level)`: slice (1, 1, H, W) -> copies (K, 1, H, W)
     "Put a stress into the registry, under a name for each strength."
 
-    def register(f):
-        STRESS.update({name: partial(f, level=level) for name, level in levels.items()})
-        return f
+    def register(function):
+        STRESS.update({name: partial(function, level=level) for name, level in levels.items()})
+        return function
 
     return register
 

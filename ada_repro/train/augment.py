@@ -39,7 +39,7 @@ class Draws:
 
     def to(self, device):
         "The same draws on another device."
-        return Draws(*(getattr(self, f.name).to(device) for f in fields(self)))
+        return Draws(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c06n
@@ -127,10 +127,10 @@ def source_grid(
 ) -> torch.Tensor:  # (n,2,size,size), x and y from -1 to 1
     "Where each pixel of the result comes from."
     size = len(draws.spread)
-    u = (2 * torch.arange(size, device=draws.spread.device) + 1) / size - 1
+    middles = (2 * torch.arange(size, device=draws.spread.device) + 1) / size - 1
     to_x, to_y, offset = affine_matrix(draws)[..., None, None].unbind(2)
     bend = draws.spread @ draws.noise @ draws.spread.T
-    return to_x * u + to_y * u[:, None] + offset + bend * (2 / size)
+    return to_x * middles + to_y * middles[:, None] + offset + bend * (2 / size)
 
 
 def is_still(

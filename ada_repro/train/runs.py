@@ -64,7 +64,7 @@ def one_text(
 ):  # The same, in plain dicts, lists and tuples
     "Equal texts become one object."
     if isinstance(value, dict):
-        return {one_text(k): one_text(v) for k, v in value.items()}
+        return {one_text(key): one_text(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return type(value)(map(one_text, value))
     return sys.intern(value) if isinstance(value, str) else value

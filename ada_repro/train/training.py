@@ -54,8 +54,8 @@ def dice_loss(
     smooth: float = 1.0,  # Added above and below, in pixels
 ) -> Tensor:  # Scalar in [-1, 0]
     "Minus the soft Dice coefficient of the batch."
-    p, g = logits.float().sigmoid(), target.float()
-    return -(2 * (p * g).sum() + smooth) / (p.sum() + g.sum() + smooth)
+    found, wanted = logits.float().sigmoid(), target.float()
+    return -(2 * (found * wanted).sum() + smooth) / (found.sum() + wanted.sum() + smooth)
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c08n
