@@ -170,9 +170,8 @@ def test_some_of_each_subject(per_subject, kept):
 
 def test_scores_one_by_one(scored):
     run, slices, model, scores = scored
-    assert list(scores) == ["arm", "fold", "seed", "subject", "slice", "stress", "DSC"] and set(scores.fold) == {
-        "paper"
-    }
+    assert list(scores) == ["arm", "fold", "seed", "subject", "person", "slice", "stress", "DSC"]
+    assert set(scores.fold) == {"paper"}
     assert set(scores.arm) == {"my_arm"} and set(scores.seed) == {3} and scores.DSC.between(0, 100).all()
     assert sorted(scores.slice.unique()) == [0, 3, 4, 7, 8, 11] and len(scores) == 6 * (1 + len(STRESS))
     found = scores.set_index(["stress", "slice"]).DSC
