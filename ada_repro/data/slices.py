@@ -182,6 +182,7 @@ def split_by_fold(
     return table.assign(split=np.where(table.site.isin(sites), "val", "train"))
 
 
+# %% ../../nbs/1_data/06_slices.ipynb #f11s
 def some_people(
     slices: Slices,  # Training slices
     every: int = 4,  # Of so many people one

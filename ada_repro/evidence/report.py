@@ -104,6 +104,7 @@ def show_found(
     ax.title.set_fontsize(7)
 
 
+# %% ../../nbs/5_evidence/11_report.ipynb #rp05bs
 def plot_extremes(
     shown: Predictions,  # Of at least one arm
 ):  # Figure
@@ -162,6 +163,7 @@ def without_empty(
     return [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
+# %% ../../nbs/5_evidence/11_report.ipynb #rp09s
 def verdict_rows(
     claims: pd.DataFrame,  # Of `claims.csv`
 ) -> list:  # A list of texts per claim

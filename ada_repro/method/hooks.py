@@ -77,9 +77,17 @@ RECTIFIERS = (  # how their names begin
     ),
     *("hardtanh", "hardswish", "hardshrink", "softshrink", "threshold", "abs", "sgn", "sign"),
 )
+
+
 GATES = ("sigmoid", "hardsigmoid", "tanh", "softmax", "logsoftmax", "maxpool", "adaptivemaxpool", "fractionalmaxpool")
+
+
 OPAQUE = ("compiledfunction", "torch::jit")
+
+
 CHOOSERS = ("max", "amax", "min", "amin", "sort", "topk", "kthvalue", "median")
+
+
 RESHAPES = (
     *("slice", "select", "squeeze", "unsqueeze", "view", "reshapealias", "unsafeview", "permute", "transpose"),
     *("clone", "alias"),
@@ -100,6 +108,7 @@ def sources_of(
     return [source for source, _ in node.next_functions]
 
 
+# %% ../../nbs/2_method/05_hooks.ipynb #c07s
 def past(
     node,  # Of autograd's graph, or None
     names: tuple,  # Operations that are passed over, as far as they have one signal

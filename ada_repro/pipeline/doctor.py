@@ -54,6 +54,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from statistics import median
 
@@ -125,6 +126,7 @@ def look_at_gpu() -> Look:
     return Look("GPU", "none that torch can use")
 
 
+# %% ../../nbs/6_pipeline/08_doctor.ipynb #dr09s
 def look_at_memory() -> Look:
     "Memory, whole and free."
     import psutil
@@ -249,6 +251,7 @@ def held_locks(
     return found
 
 
+# %% ../../nbs/6_pipeline/08_doctor.ipynb #dr15s
 def look_at_runs(
     root: Path,  # Of the project
 ) -> Look:
@@ -366,6 +369,7 @@ def seconds_of(
     return found
 
 
+# %% ../../nbs/6_pipeline/08_doctor.ipynb #dr24s
 def whole_time(
     needs: dict,  # Stage -> those that must come before it
     seconds: dict[str, float],  # Of each stage
@@ -403,6 +407,7 @@ def minutes(
     return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
 
 
+# %% ../../nbs/6_pipeline/08_doctor.ipynb #dr26s
 def look_at_work(
     params: dict,  # Of `params.yaml`
     root: Path,  # Of the project, in which this runs
@@ -459,7 +464,7 @@ def report(
 ) -> str:  # Lines
     "What to print."
     lines = [f"{look.name:<10} {look.says}" for look in looks]
-    problems = list(dict.fromkeys(problem for look in looks for problem in look.problems))
+    problems = list(dict.fromkeys(chain.from_iterable(look.problems for look in looks)))
     found = [f"- {problem}" for problem in problems] or ["- none"]
     return "\n".join([*lines, "Problems", *found])
 

@@ -193,6 +193,7 @@ def as_pattern(
     return "/" + "".join(map(escaped, path.as_posix()))
 
 
+# %% ../../nbs/6_pipeline/07_start.ipynb #c18ks
 def hide_unseen(
     folder: Path,  # Of data sets
 ):

@@ -108,6 +108,7 @@ LISTS = {  # What each part of a list must be
 }
 
 
+# %% ../../nbs/3_train/04_choices.ipynb #c07s
 def check_value(
     where: str,  # What to call it in a message, e.g. 'prepare.crop_px'
     name: str,  # Of the parameter
@@ -139,6 +140,7 @@ def read_how(
         raise ValueError(f"params.yaml: bids.{e}") from None
 
 
+# %% ../../nbs/3_train/04_choices.ipynb #c07t
 def check_params(
     params: dict,  # Of `read_params`
 ):

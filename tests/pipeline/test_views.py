@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import subprocess
+from itertools import chain
 
 import pytest
 from ruamel.yaml import YAML
@@ -69,7 +70,7 @@ def test_plots_are_convergence_and_table_4(committed):
 def test_a_number_is_tried_and_shown_beside_the_run(committed, tmp_path):
     folder = copy_of(committed, tmp_path / "ada_repro")
     before = values(folder)
-    dvc(folder, "exp", "run", *[word for told in TOLD for word in ("-S", told)])
+    dvc(folder, "exp", "run", *chain.from_iterable(("-S", told) for told in TOLD))
     after = values(folder)
     assert after["profile"]["ada"] == {**before["profile"]["ada"], "size": 6}
     assert {name for name in before if before[name] != after[name]} == {"smoke", "profile"}
