@@ -114,7 +114,8 @@ def write_notebooks(source, titles):
         if ".ipynb_checkpoints" not in path.parts:
             name = path.relative_to(ROOT)
             page = name.with_suffix("").as_posix()
-            write_lesson(path, source / name, titles.get(page) or titles.get(module_of(page), ""))
+            title = titles.get(page) or titles.get(module_of(page), "")
+            write_lesson(path, source / name, title, page.removeprefix("nbs/"))
 
 
 def copy_files(source):

@@ -194,7 +194,7 @@ def write_notebooks(study, to):
     "The executed notebooks that were published with a study; the names of their pages."
     pages = []
     for path in sorted(study.folder.glob("notebooks/*.ipynb")):
-        write_lesson(path, to / "notebooks" / path.name)
+        write_lesson(path, to / "notebooks" / path.name, page=path.stem)
         pages.append(f"notebooks/{path.stem}")
     return pages
 

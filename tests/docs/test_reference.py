@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 from making.api import Module, Parameter, defined, errors, full_names, module_page, modules, parameters  # noqa: E402
 from making.links import target_of  # noqa: E402
-from making.notebooks import folded_as, lesson, shortened  # noqa: E402
+from making.notebooks import WRITTEN, describe_pictures, folded_as, has_picture, lesson, shortened  # noqa: E402
 from making.results import caption_of, place, stages, studies, verdict_cards  # noqa: E402
 
 SOURCE = '''"""What it is"""
@@ -106,6 +106,30 @@ def test_imports_and_assertions_are_folded_and_nothing_else():
     assert folded_as("import a\nfrom b import c") == "Imports"
     assert folded_as("assert a\nassert b") == "What must hold"
     assert not any(map(folded_as, ("import a\na.b()", "x = 1", "", "%matplotlib inline")))
+
+
+def pictures(page):
+    "The cells of a notebook that show a picture."
+    notebook = nbformat.read(ROOT / "nbs" / f"{page}.ipynb", 4)
+    return {cell.id for cell in notebook.cells if has_picture(cell)}
+
+
+def test_each_picture_has_a_caption_of_its_own():
+    pages = [path.relative_to(ROOT / "nbs").with_suffix("").as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")]
+    drawn = {page: pictures(page) for page in pages if ".ipynb_checkpoints" not in page}
+    written = {page: set(captions) for page, captions in WRITTEN["notebooks"].items()}
+    assert {page: ids for page, ids in drawn.items() if ids} == written, "docs/captions.toml says what each shows"
+    assert all(captions for captions in WRITTEN["stages"].values())
+
+
+def test_what_was_written_is_caption_and_alt_text():
+    output = nbformat.v4.new_output("display_data", data={"image/png": ""})
+    cells = [nbformat.v4.new_code_cell("x", outputs=[output], id=name) for name in ("c17", "other")]
+    cells.insert(0, nbformat.v4.new_markdown_cell("# Words"))
+    describe_pictures(cells, "4_measure/01_metrics")
+    captions = [cell.metadata["mystnb"]["figure"]["caption"] for cell in cells[1:]]
+    assert captions == ["A disc, and the pixels of its boundary.", "Words"]
+    assert cells[1].metadata["mystnb"]["image"]["alt"] == captions[0]
 
 
 def test_a_picture_gets_a_caption_and_an_alt_text():
