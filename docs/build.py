@@ -164,7 +164,7 @@ def write_sources(source):
     titles = page_titles()
     write_notebooks(source, titles)
     copy_files(source)
-    write_studies(ROOT, source, ORDER["results"])
+    write_studies(ROOT, source, ORDER["results"], ORDER["stages"])
     write_reference(ROOT, source)
     write_chapters(source)
     write_pages(source, titles)
