@@ -114,7 +114,8 @@ def write_notebooks(source, titles):
         if ".ipynb_checkpoints" not in path.parts:
             name = path.relative_to(ROOT)
             page = name.with_suffix("").as_posix()
-            write_lesson(path, source / name, titles.get(page) or titles.get(module_of(page), ""))
+            title = titles.get(page) or titles.get(module_of(page), "")
+            write_lesson(path, source / name, title, page.removeprefix("nbs/"))
 
 
 def copy_files(source):
@@ -163,7 +164,7 @@ def write_sources(source):
     titles = page_titles()
     write_notebooks(source, titles)
     copy_files(source)
-    write_studies(ROOT, source, ORDER["results"])
+    write_studies(ROOT, source, ORDER["results"], ORDER["stages"])
     write_reference(ROOT, source)
     write_chapters(source)
     write_pages(source, titles)

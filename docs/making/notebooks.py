@@ -2,12 +2,15 @@
 
 import ast
 import re
+import tomllib
+from pathlib import Path
 
 import nbformat
 
 FOLDED = {"Imports": (ast.Import, ast.ImportFrom), "What must hold": (ast.Assert,)}
 DIRECTIVE = re.compile(r"(?m)^#\|.*\n?")
 LONGEST_ALT = 300
+WRITTEN = tomllib.loads((Path(__file__).parents[1] / "captions.toml").read_text(encoding="utf-8"))
 
 
 def folded_as(source):
@@ -60,16 +63,26 @@ def has_picture(cell):
     return any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
 
 
-def describe_pictures(cells):
-    "A caption, what the section is about, and an alt text, what the prose above says, for each picture."
+def captions_of(page, cells):
+    "The captions written for a notebook: cell id -> what its picture shows. Those of a stage come by their order."
+    if by_id := WRITTEN["notebooks"].get(page):
+        return by_id
+    drawn = [cell.id for cell in cells if has_picture(cell)]
+    return dict(zip(drawn, WRITTEN["stages"].get(page, []), strict=False))
+
+
+def describe_pictures(cells, page=""):
+    "A caption and an alt text for each picture: what was written for it, else the section and the prose above it."
+    written = captions_of(page, cells)
     heading, words = "", ""
     for cell in cells:
         if cell.cell_type == "markdown":
             heading = last_heading(cell.source, heading)
             words = last_paragraph(cell.source, words)
         elif has_picture(cell):
-            shown = {"image": {"alt": shortened(f"{heading}: {words}")}, "figure": {"caption": heading}}
-            cell.metadata["mystnb"] = shown
+            caption = written.get(cell.id, heading)
+            alt = caption if cell.id in written else f"{heading}: {words}"
+            cell.metadata["mystnb"] = {"image": {"alt": shortened(alt)}, "figure": {"caption": caption}}
 
 
 def titled(text, title):
@@ -77,7 +90,7 @@ def titled(text, title):
     return re.sub(r"\A\s*# (.)(.*)", lambda own: f"# {title or own[1].upper() + own[2]}", text, count=1)
 
 
-def lesson(notebook, title=""):
+def lesson(notebook, title="", page=""):
     "A notebook as it stands in the site; what is meant for nbdev is gone."
     cells = [cell for cell in notebook.cells if not cell.source.startswith("#| default_exp")]
     if cells and cells[0].cell_type == "markdown":
@@ -86,12 +99,12 @@ def lesson(notebook, title=""):
         cell.source = DIRECTIVE.sub("", cell.source)
         if cell.cell_type == "code":
             fold(cell)
-    describe_pictures(cells)
+    describe_pictures(cells, page)
     notebook.cells = cells
     return notebook
 
 
-def write_lesson(source, to, title=""):
-    "Write the page of a notebook."
+def write_lesson(source, to, title="", page=""):
+    "Write the page of a notebook; the page is its name in captions.toml."
     to.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(lesson(nbformat.read(source, 4), title), to)
+    nbformat.write(lesson(nbformat.read(source, 4), title, page), to)

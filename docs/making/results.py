@@ -102,6 +102,11 @@ def facts(study):
     ]
 
 
+def has_notebook(study, stage):
+    "Whether the executed notebook of a stage was published with a study."
+    return (study.folder / "notebooks" / f"{stage}.ipynb").is_file()
+
+
 def origin(root, study, item, makers):
     "Where an item comes from, as a table and the code that made it."
     files = [study.folder / f"{item}{ending}" for ending in (".csv", ".svg", ".png")]
@@ -110,7 +115,8 @@ def origin(root, study, item, makers):
     rows = [["files", links]]
     stage = makers.get(there[0].name)
     if stage:
-        rows.append(["stage", f"[{stage}](<root>nbs/experiments/{stage}.ipynb)"])
+        executed = f", [as it ran](notebooks/{stage}.ipynb)" if has_notebook(study, stage) else ""
+        rows.append(["stage", f"[{stage}](<root>nbs/experiments/{stage}.ipynb){executed}"])
     if commit := commit_of(root, there[0]):
         rows.append(["commit", commit])
     rows += facts(study)
@@ -190,16 +196,33 @@ def item_page(root, study, item, titles, makers):
     return "\n".join(lines).replace("<root>", "../" * depth) + "\n"
 
 
-def write_notebooks(study, to):
+def in_order(paths, names):
+    "Files in the order of these names; others come last."
+    names = list(names)
+    return sorted(paths, key=lambda path: (names.index(path.stem) if path.stem in names else len(names), path.stem))
+
+
+def run_of(path):
+    "Which run of its stage a published notebook shows, as it was told; '' for a stage that runs once."
+    told = {}
+    for cell in nbformat.read(path, 4).cells:
+        if "injected-parameters" in cell.metadata.get("tags", []):
+            told = dict(re.findall(r"(?m)^(arm|fold|seed) = ['\"]?([\w.]+)", cell.source))
+    return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
+def write_notebooks(study, to, titles):
     "The executed notebooks that were published with a study; the names of their pages."
     pages = []
-    for path in sorted(study.folder.glob("notebooks/*.ipynb")):
-        write_lesson(path, to / "notebooks" / path.name)
+    for path in in_order(study.folder.glob("notebooks/*.ipynb"), titles):
+        run = run_of(path)
+        title = titles.get(path.stem, "") + (f" ({run})" if run else "")
+        write_lesson(path, to / "notebooks" / path.name, title, path.stem)
         pages.append(f"notebooks/{path.stem}")
     return pages
 
 
-def write_study(root, study, to, titles):
+def write_study(root, study, to, titles, stage_titles):
     "Write all pages of a study and its contents."
     makers = stages(root)
     to.mkdir(parents=True, exist_ok=True)
@@ -208,16 +231,16 @@ def write_study(root, study, to, titles):
             shutil.copy2(path, to)
     for item in study.items:
         (to / f"{item}.md").write_text(item_page(root, study, item, titles, makers))
-    pages = [*study.items, *write_notebooks(study, to)]
+    pages = [*study.items, *write_notebooks(study, to, stage_titles)]
     toctree = ["```{toctree}", ":maxdepth: 1", *pages, "```", ""]
     (to / "contents.md").write_text("\n".join([f"# {study.title}", "", *toctree]))
 
 
-def write_studies(root, to, titles):
+def write_studies(root, to, titles, stage_titles):
     "Write all studies and the page that lists them."
     found = studies(root)
     for study in found:
-        write_study(root, study, to / study.folder.relative_to(root), titles)
+        write_study(root, study, to / study.folder.relative_to(root), titles, stage_titles)
     pages = [f"{study.folder.relative_to(root)}/contents" for study in found]
     words = "Each table and figure with its caption, its files, and what made it: stage, parameters, machine, commit."
     toctree = ["```{toctree}", ":maxdepth: 2", *pages, "```", ""]

@@ -1,7 +1,9 @@
 "The pages that docs/making writes: the reference, lessons, results, links and formulas."
 
 import ast
+import re
 import sys
+import tomllib
 
 import nbformat
 import pytest
@@ -11,8 +13,8 @@ sys.path.insert(0, str(ROOT / "docs"))
 
 from making.api import Module, Parameter, defined, errors, full_names, module_page, modules, parameters  # noqa: E402
 from making.links import target_of  # noqa: E402
-from making.notebooks import folded_as, lesson, shortened  # noqa: E402
-from making.results import caption_of, place, stages, studies, verdict_cards  # noqa: E402
+from making.notebooks import WRITTEN, describe_pictures, folded_as, has_picture, lesson, shortened  # noqa: E402
+from making.results import caption_of, place, run_of, stages, studies, verdict_cards, write_studies  # noqa: E402
 
 SOURCE = '''"""What it is"""
 # File to edit: ../../nbs/2_method/99_toy.ipynb.
@@ -108,6 +110,30 @@ def test_imports_and_assertions_are_folded_and_nothing_else():
     assert not any(map(folded_as, ("import a\na.b()", "x = 1", "", "%matplotlib inline")))
 
 
+def pictures(page):
+    "The cells of a notebook that show a picture."
+    notebook = nbformat.read(ROOT / "nbs" / f"{page}.ipynb", 4)
+    return {cell.id for cell in notebook.cells if has_picture(cell)}
+
+
+def test_each_picture_has_a_caption_of_its_own():
+    pages = [path.relative_to(ROOT / "nbs").with_suffix("").as_posix() for path in (ROOT / "nbs").rglob("*.ipynb")]
+    drawn = {page: pictures(page) for page in pages if ".ipynb_checkpoints" not in page}
+    written = {page: set(captions) for page, captions in WRITTEN["notebooks"].items()}
+    assert {page: ids for page, ids in drawn.items() if ids} == written, "docs/captions.toml says what each shows"
+    assert all(captions for captions in WRITTEN["stages"].values())
+
+
+def test_what_was_written_is_caption_and_alt_text():
+    output = nbformat.v4.new_output("display_data", data={"image/png": ""})
+    cells = [nbformat.v4.new_code_cell("x", outputs=[output], id=name) for name in ("c17", "other")]
+    cells.insert(0, nbformat.v4.new_markdown_cell("# Words"))
+    describe_pictures(cells, "4_measure/01_metrics")
+    captions = [cell.metadata["mystnb"]["figure"]["caption"] for cell in cells[1:]]
+    assert captions == ["A disc, and the pixels of its boundary.", "Words"]
+    assert cells[1].metadata["mystnb"]["image"]["alt"] == captions[0]
+
+
 def test_a_picture_gets_a_caption_and_an_alt_text():
     cells = [
         nbformat.v4.new_markdown_cell("# old\n\nAbout."),
@@ -148,3 +174,27 @@ def test_a_verdict_escapes_its_words():
     row = {"says": "a < b", "measure": "m", "verdict": "stands", "value": "1", "low": "0.5", "high": ""}
     cards = verdict_cards({"C1": [("simulated", row | {"high": "2"})]})
     assert "a &lt; b" in cards and '<b class="good">stands</b><span>1.00 [0.50, 2.00]</span>' in cards
+
+
+def test_each_stage_has_a_title_and_a_place_among_those_of_a_run():
+    told = tomllib.loads((ROOT / "docs" / "order.toml").read_text())["stages"]
+    assert set(told) == {path.stem for path in (ROOT / "nbs" / "experiments").glob("*.ipynb")}
+
+
+def test_the_notebooks_of_a_run_stand_in_its_order_and_say_which_run_they_show(tmp_path):
+    study = tmp_path / "figures" / "published" / "phantom-smoke"
+    (study / "notebooks").mkdir(parents=True)
+    (study / "table3.csv").write_text("arm,DSC\nnone,1\n")
+    told = nbformat.v4.new_code_cell("arm = 'none'\nseed = 0\n", metadata={"tags": ["injected-parameters"]})
+    for name in ("ada", "claims", "prepare"):
+        cells = [nbformat.v4.new_markdown_cell(f"# {name}"), *([told] if name == "ada" else [])]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), study / "notebooks" / f"{name}.ipynb")
+    assert run_of(study / "notebooks" / "ada.ipynb") == "arm none, seed 0"
+    for graph in ("dvc.yaml", "evidence/dvc.yaml"):
+        (tmp_path / graph).parent.mkdir(exist_ok=True)
+        (tmp_path / graph).write_text("stages: {}\n")
+    write_studies(tmp_path, tmp_path / "site", {}, {"prepare": "First", "ada": "Then", "claims": "Last"})
+    at = tmp_path / "site" / "figures" / "published" / "phantom-smoke"
+    contents = (at / "contents.md").read_text()
+    assert re.findall("notebooks/(.+)", contents) == ["prepare", "ada", "claims"]
+    assert nbformat.read(at / "notebooks" / "ada.ipynb", 4).cells[0].source == "# Then (arm none, seed 0)"

@@ -154,6 +154,36 @@ def test_data_keep_their_greys_at_night(site, browser):
     page.close()
 
 
+WIDE = "figures/published/phantom-evidence/table4"
+CUT = "[...document.querySelectorAll('.bd-article table')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1)"
+
+
+def test_no_table_is_wider_than_a_phone(site, browser):
+    page, _ = open_page(browser, 400)
+    for name in (
+        WIDE,
+        "what-came-out",
+        "docs/benchmarks",
+        "docs/what_stands",
+        "nbs/tutorials/add_a_method",
+        "api/core",
+    ):
+        page.goto((site / f"{name}.html").as_uri())
+        assert page.evaluate(f"{CUT}.length") == 0, name
+    page.close()
+
+
+def test_a_row_of_a_wide_table_is_a_card_with_the_names_of_its_columns(site, browser):
+    page, _ = open_page(browser, 400)
+    page.goto((site / f"{WIDE}.html").as_uri())
+    cells = page.locator("table.as-cards tbody tr").first.locator("td")
+    assert cells.nth(0).get_attribute("data-head") == "Arm" and cells.nth(1).get_attribute("data-head") == "DSC paper"
+    assert cells.nth(1).evaluate("c => getComputedStyle(c, '::before').content") == '"DSC paper"'
+    page.set_viewport_size({"width": 1400, "height": 900})
+    page.wait_for_function("!document.querySelector('table.as-cards')")
+    page.close()
+
+
 @pytest.mark.parametrize("width", [400, 1400])
 def test_there_is_one_search_box(site, browser, width):
     page, _ = open_page(browser, width)

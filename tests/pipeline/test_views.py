@@ -6,8 +6,10 @@ import re
 import shutil
 import subprocess
 from itertools import chain
+from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 from ruamel.yaml import YAML
 from sharing import ENV, copy_of, python, run
 
@@ -86,14 +88,21 @@ def test_a_number_is_tried_and_shown_beside_the_run(committed, tmp_path):
     assert [row[heads.index("profile.ada.size")] for row in rows] == ["6", "5", "6"]
 
 
-def test_a_profile_and_a_data_set_are_tried_by_name(committed, tmp_path):
+def test_a_profile_is_tried_by_name(committed, tmp_path):
     folder = copy_of(committed, tmp_path / "ada_repro")
     before = values(folder)
-    words = ["-S", "profile=${laptop}", "-S", "data=${datasets.gm_challenge}"]
-    output = dvc(folder, "exp", "run", "--dry", "--downstream", "figures", *words)
-    assert "--name gm_challenge-laptop" in output and "--size 10" in output
+    assert "--profile laptop" in dvc(folder, "exp", "run", "-S", "profile=${laptop}", "check")
     after = values(folder)
-    assert after["profile"] == before["laptop"] and after["data"] == before["datasets"]["gm_challenge"]
+    assert after["profile"] == before["laptop"]
+    assert {name for name in before if before[name] != after[name]} == {"smoke", "profile"}
+
+
+@pytest.mark.parametrize("dataset", ["scgm", "gm_challenge", "bids"])
+def test_a_data_set_is_tried_by_name(committed, tmp_path, dataset):
+    path = Path(shutil.copy(committed / "params.yaml", tmp_path))
+    before = values(tmp_path)
+    apply_overrides(path, [f"data=${{datasets.{dataset}}}"])
+    assert values(tmp_path)["data"] == before["datasets"][dataset]
 
 
 def test_without_git_it_still_runs(finished, tmp_path):
