@@ -427,6 +427,45 @@ d = {
                 "ada_repro/evidence/counting.py",
             )
         },
+        "ada_repro.evidence.epochs": {
+            "ada_repro.evidence.epochs.ahead_until": (
+                "5_evidence/epochs.html#ahead_until",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.at_epoch": ("5_evidence/epochs.html#at_epoch", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.by_run": ("5_evidence/epochs.html#by_run", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.context_line": (
+                "5_evidence/epochs.html#context_line",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.does_without": (
+                "5_evidence/epochs.html#does_without",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.ends_of": ("5_evidence/epochs.html#ends_of", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.last_epochs": (
+                "5_evidence/epochs.html#last_epochs",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.milestones": (
+                "5_evidence/epochs.html#milestones",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.reading_line": (
+                "5_evidence/epochs.html#reading_line",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.table13": ("5_evidence/epochs.html#table13", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.table14": ("5_evidence/epochs.html#table14", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.takes_looking": (
+                "5_evidence/epochs.html#takes_looking",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.with_context": (
+                "5_evidence/epochs.html#with_context",
+                "ada_repro/evidence/epochs.py",
+            ),
+        },
         "ada_repro.evidence.figures": {
             "ada_repro.evidence.figures.arm_colors": (
                 "5_evidence/figures.html#arm_colors",
@@ -448,6 +487,14 @@ d = {
                 "5_evidence/figures.html#context_slice",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.draw_all": (
+                "5_evidence/figures.html#draw_all",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.draw_first": (
+                "5_evidence/figures.html#draw_first",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.figure_style": (
                 "5_evidence/figures.html#figure_style",
                 "ada_repro/evidence/figures.py",
@@ -458,6 +505,10 @@ d = {
             ),
             "ada_repro.evidence.figures.from_parent": (
                 "5_evidence/figures.html#from_parent",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.line_looks": (
+                "5_evidence/figures.html#line_looks",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.look_rows": (
@@ -480,8 +531,8 @@ d = {
                 "5_evidence/figures.html#name_lines",
                 "ada_repro/evidence/figures.py",
             ),
-            "ada_repro.evidence.figures.over_runs": (
-                "5_evidence/figures.html#over_runs",
+            "ada_repro.evidence.figures.over_seeds": (
+                "5_evidence/figures.html#over_seeds",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.plot_arms": (
@@ -530,6 +581,10 @@ d = {
             ),
             "ada_repro.evidence.figures.plot_stress": (
                 "5_evidence/figures.html#plot_stress",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.plot_without_context": (
+                "5_evidence/figures.html#plot_without_context",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.running_mean": (

@@ -82,6 +82,10 @@ HEADS |= {
     "CV": "Variation of the area [%]",
     "CV_minus_none": "Variation of the area, minus No hole [points]",
     "DSC_rescan": "DSC of the rescan",
+    "lost_context": "DSC lost with the context, last epoch",
+    "context_minus_random": "Without context, last epoch, minus Random window",
+    "first_paper": "First epoch of ADA, paper",
+    "DSC_first": "DSC, first epoch of ADA",
 }
 
 # %% ../../nbs/5_evidence/06_pages.ipynb #fc31b
@@ -152,6 +156,11 @@ CAPTIONS |= {
         "Table 12: the same person scanned twice, minutes apart. DSC between the two predictions; coefficient of "
         "variation of the grey-matter area; DSC of the rescan's prediction with the ground truth of the scan."
     ],
+    "table13": [
+        "Table 13: DSC when all but the grey matter is set to zero, as training goes on. Each arm starts where the "
+        "baseline ends. Intervals, where there are several folds: over seeds and folds."
+    ],
+    "table14": ["Table 14: what the paper's text says of its Figure 2, and ours, mean over runs."],
     "needed": [
         "What it would take to tell a difference between two methods in Table 4 from nothing, at 95 %. 0.12 DSC: "
         "GradCam's lead in the paper; 0.39: the largest difference there; 1.00: the last digit of the challenge. "
@@ -203,7 +212,9 @@ def heading(
     table: str,  # Name of the table it is in
 ) -> str:
     "What stands above a column."
-    if column.endswith("_paper"):
+    if column.removeprefix("context_").isdecimal():
+        return f"DSC without context, epoch {column.removeprefix('context_')}"
+    if column.endswith("_paper") and column not in HEADS:
         return f"{column.removesuffix('_paper')}, paper"
     return HEADS_OF.get(table, {}).get(column) or HEADS.get(column, column)
 
