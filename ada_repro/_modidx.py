@@ -435,7 +435,11 @@ d = {
                 "ada_repro/evidence/epochs.py",
             ),
             "ada_repro.evidence.epochs.at_epoch": ("5_evidence/epochs.html#at_epoch", "ada_repro/evidence/epochs.py"),
-            "ada_repro.evidence.epochs.by_run": ("5_evidence/epochs.html#by_run", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.best_epochs": (
+                "5_evidence/epochs.html#best_epochs",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.by_person": ("5_evidence/epochs.html#by_person", "ada_repro/evidence/epochs.py"),
             "ada_repro.evidence.epochs.context_line": (
                 "5_evidence/epochs.html#context_line",
                 "ada_repro/evidence/epochs.py",
@@ -445,6 +449,10 @@ d = {
                 "ada_repro/evidence/epochs.py",
             ),
             "ada_repro.evidence.epochs.ends_of": ("5_evidence/epochs.html#ends_of", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.last_cycles": (
+                "5_evidence/epochs.html#last_cycles",
+                "ada_repro/evidence/epochs.py",
+            ),
             "ada_repro.evidence.epochs.last_epochs": (
                 "5_evidence/epochs.html#last_epochs",
                 "ada_repro/evidence/epochs.py",
@@ -716,6 +724,10 @@ d = {
             ),
         },
         "ada_repro.evidence.judging": {
+            "ada_repro.evidence.judging.by_rules": (
+                "5_evidence/judging.html#by_rules",
+                "ada_repro/evidence/judging.py",
+            ),
             "ada_repro.evidence.judging.evidence_of": (
                 "5_evidence/judging.html#evidence_of",
                 "ada_repro/evidence/judging.py",
@@ -725,8 +737,20 @@ d = {
                 "5_evidence/judging.html#judge_all",
                 "ada_repro/evidence/judging.py",
             ),
+            "ada_repro.evidence.judging.judge_each": (
+                "5_evidence/judging.html#judge_each",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.late_evidence": (
+                "5_evidence/judging.html#late_evidence",
+                "ada_repro/evidence/judging.py",
+            ),
             "ada_repro.evidence.judging.stand_in": (
                 "5_evidence/judging.html#stand_in",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.what_counts": (
+                "5_evidence/judging.html#what_counts",
                 "ada_repro/evidence/judging.py",
             ),
             "ada_repro.evidence.judging.yardsticks": (
@@ -772,6 +796,7 @@ d = {
                 "5_evidence/pages.html#markdown_page",
                 "ada_repro/evidence/pages.py",
             ),
+            "ada_repro.evidence.pages.rule_cell": ("5_evidence/pages.html#rule_cell", "ada_repro/evidence/pages.py"),
             "ada_repro.evidence.pages.shown_cell": ("5_evidence/pages.html#shown_cell", "ada_repro/evidence/pages.py"),
             "ada_repro.evidence.pages.shown_number": (
                 "5_evidence/pages.html#shown_number",
@@ -779,6 +804,10 @@ d = {
             ),
             "ada_repro.evidence.pages.write_claims": (
                 "5_evidence/pages.html#write_claims",
+                "ada_repro/evidence/pages.py",
+            ),
+            "ada_repro.evidence.pages.write_rules": (
+                "5_evidence/pages.html#write_rules",
                 "ada_repro/evidence/pages.py",
             ),
             "ada_repro.evidence.pages.write_table": (

@@ -6,6 +6,8 @@
 __all__ = [
     "SHARES",
     "WITHOUT",
+    "RUN",
+    "HALVES",
     "with_context",
     "milestones",
     "at_epoch",
@@ -18,7 +20,9 @@ __all__ = [
     "table14",
     "reading_line",
     "last_epochs",
-    "by_run",
+    "by_person",
+    "best_epochs",
+    "last_cycles",
 ]
 
 # %% ../../nbs/5_evidence/13_epochs.ipynb #e02
@@ -184,15 +188,30 @@ def last_epochs(
     return int(max(1, cycles // 10) * per_cycle)
 
 
-def by_run(
-    history: pd.DataFrame,  # A row per arm, fold, seed and epoch
-    choose,  # Of the DSC of the epochs of a run, in order, to one number
+RUN = ["arm", "fold", "seed"]
+HALVES = {"DSC_a": "-a", "DSC_b": "-b"}
+
+
+def by_person(
+    rows: pd.DataFrame,  # A row per arm, fold and seed: DSC, DSC_a and DSC_b
 ) -> pd.DataFrame:  # A row per arm, fold, seed and subject: DSC; `slice` and `weights` say nothing
-    "One number for each run and person; with one fold, for each half of the people."
-    several = history.fold.nunique() > 1
-    columns = {"DSC": ""} if several else {"DSC_a": "-a", "DSC_b": "-b"}
-    parts = []
-    for column, half in columns.items():
-        values = history.groupby(["arm", "fold", "seed"])[column].agg(choose).rename("DSC").reset_index()
-        parts.append(values.assign(subject=values.fold + half, slice=0, weights="-"))
-    return pd.concat(parts, ignore_index=True)
+    "A fold is a subject; where there is one fold, either half of its people is one."
+    columns = {"DSC": ""} if rows.fold.nunique() > 1 else HALVES
+    parts = [rows[[*RUN, column]].rename(columns={column: "DSC"}) for column in columns]
+    named = [part.assign(subject=part.fold + half) for part, half in zip(parts, columns.values(), strict=True)]
+    return pd.concat(named, ignore_index=True).assign(slice=0, weights="-")
+
+
+def best_epochs(
+    history: pd.DataFrame,  # A row per arm, fold, seed and epoch
+) -> pd.DataFrame:  # Of `by_person`
+    "Every run at its best epoch."
+    return by_person(history.loc[history.groupby(RUN).DSC.idxmax()])
+
+
+def last_cycles(
+    history: pd.DataFrame,  # A row per arm, fold, seed and epoch, in the order of the epochs
+) -> pd.DataFrame:  # Of `by_person`
+    "Every run in the mean over its last epochs."
+    late = history.groupby(RUN).tail(last_epochs(history))
+    return by_person(late.groupby(RUN)[["DSC", *HALVES]].mean().reset_index())

@@ -10,6 +10,7 @@ __all__ = [
     "CLAIM_HEADS",
     "CLAIM_CAPTION",
     "WEIGHTS",
+    "RULES",
     "markdown_page",
     "shown_number",
     "shown_cell",
@@ -17,6 +18,8 @@ __all__ = [
     "write_table",
     "claim_cells",
     "write_claims",
+    "rule_cell",
+    "write_rules",
 ]
 
 # %% ../../nbs/5_evidence/06_pages.ipynb #p02
@@ -280,3 +283,33 @@ def write_claims(
     which = [WEIGHTS[one] for one in dict.fromkeys(table.weights)]
     page = markdown_page(list(CLAIM_HEADS), list(CLAIM_HEADS.values()), rows, [*CLAIM_CAPTION, *which, *basis])
     (folder / "claims.md").write_text(page)
+
+
+# %% ../../nbs/5_evidence/06_pages.ipynb #r02
+RULES = {
+    "best": "Best epoch, the paper's rule",
+    "chosen": "Epoch chosen on other people",
+    "late": "Mean of the last cycles",
+}
+
+
+def rule_cell(
+    row: pd.Series,  # Of `by_rules`
+    rule: str,  # A name of `RULES`
+) -> str:
+    "A verdict and its value, where the rule applies."
+    verdict = row.get(f"{rule}_verdict")
+    return "–" if pd.isna(verdict) else f"**{verdict}** {shown_cell(row, rule)}"
+
+
+def write_rules(
+    table: pd.DataFrame,  # Of `by_rules`
+    folder: Path,  # Where to write
+    basis=(),  # Lines below the table: what it was made from
+):
+    "The verdicts by each rule as csv, exact, and as markdown, readable."
+    table.round(4).to_csv(folder / "rules.csv", index=False, lineterminator="\n")
+    rows = [[row.claim, row.says, *(rule_cell(row, rule) for rule in RULES)] for _, row in table.iterrows()]
+    said = "Claims that ask for the DSC of untouched images alone are judged by the mean of the last cycles too."
+    page = markdown_page(["", "Claim", *RULES.values()], ["---"] * 5, rows, [said, *basis])
+    (folder / "rules.md").write_text(page)

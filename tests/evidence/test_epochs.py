@@ -9,9 +9,10 @@ from ada_repro.data.tables import read_table
 from ada_repro.evidence.claims import METHODS
 from ada_repro.evidence.epochs import (
     ahead_until,
-    by_run,
+    best_epochs,
     context_line,
     does_without,
+    last_cycles,
     last_epochs,
     milestones,
     reading_line,
@@ -132,12 +133,21 @@ def test_the_last_tenth_of_the_cycles(schedule, epochs):
     assert last_epochs(history(schedule=schedule)) == epochs
 
 
-def test_a_number_for_each_run_and_person():
+def test_each_run_at_its_best_and_in_its_last_cycles():
     h = history()
-    rows = by_run(h, "max")
-    assert len(rows) == 8 * 3 * 2 and set(rows.subject) == {"A", "B", "C"}
-    one = h[(h.arm == "none") & (h.fold == "B") & (h.seed == 1)]
-    mine = rows[(rows.arm == "none") & (rows.fold == "B") & (rows.seed == 1)]
-    assert mine.DSC.tolist() == [one.DSC.max()]
-    halves = by_run(h[h.fold == "A"], "max")
-    assert set(halves.subject) == {"A-a", "A-b"} and len(halves) == 8 * 2 * 2
+    best, late = best_epochs(h), last_cycles(h)
+    assert len(best) == len(late) == 8 * 3 * 2 and set(best.subject) == {"A", "B", "C"}
+    for arm in ("none", "baseline"):
+        one = h[(h.arm == arm) & (h.fold == "B") & (h.seed == 1)]
+        at = [rows[(rows.arm == arm) & (rows.fold == "B") & (rows.seed == 1)].DSC for rows in (best, late)]
+        assert at[0].tolist() == [one.DSC.max()] and at[1].tolist() == pytest.approx([one.DSC.iloc[-90:].mean()])
+
+
+def test_with_one_fold_either_half_is_a_person():
+    h = history(folds=["paper"])
+    best = best_epochs(h)
+    assert set(best.subject) == {"paper-a", "paper-b"} and len(best) == 8 * 2 * 2
+    one = h[(h.arm == "none") & (h.seed == 1)]
+    at = best[(best.arm == "none") & (best.seed == 1)].set_index("subject").DSC
+    row = one.loc[one.DSC.idxmax()]  # one epoch for both halves
+    assert at["paper-a"] == row.DSC_a and at["paper-b"] == row.DSC_b
