@@ -15,6 +15,7 @@ d = {
             "ada_repro.core.Run": ("core.html#run", "ada_repro/core.py"),
             "ada_repro.core.Run.keys": ("core.html#run.keys", "ada_repro/core.py"),
             "ada_repro.core.Run.name": ("core.html#run.name", "ada_repro/core.py"),
+            "ada_repro.core.TimeIsUp": ("core.html#timeisup", "ada_repro/core.py"),
             "ada_repro.core.as_number": ("core.html#as_number", "ada_repro/core.py"),
             "ada_repro.core.as_target": ("core.html#as_target", "ada_repro/core.py"),
             "ada_repro.core.best_device": ("core.html#best_device", "ada_repro/core.py"),
@@ -33,6 +34,7 @@ d = {
             "ada_repro.core.part_of": ("core.html#part_of", "ada_repro/core.py"),
             "ada_repro.core.remove": ("core.html#remove", "ada_repro/core.py"),
             "ada_repro.core.run_named": ("core.html#run_named", "ada_repro/core.py"),
+            "ada_repro.core.time_is_up": ("core.html#time_is_up", "ada_repro/core.py"),
             "ada_repro.core.whole_file": ("core.html#whole_file", "ada_repro/core.py"),
             "ada_repro.core.whole_files": ("core.html#whole_files", "ada_repro/core.py"),
             "ada_repro.core.whole_folder": ("core.html#whole_folder", "ada_repro/core.py"),
@@ -427,6 +429,53 @@ d = {
                 "ada_repro/evidence/counting.py",
             )
         },
+        "ada_repro.evidence.epochs": {
+            "ada_repro.evidence.epochs.ahead_until": (
+                "5_evidence/epochs.html#ahead_until",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.at_epoch": ("5_evidence/epochs.html#at_epoch", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.best_epochs": (
+                "5_evidence/epochs.html#best_epochs",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.by_person": ("5_evidence/epochs.html#by_person", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.context_line": (
+                "5_evidence/epochs.html#context_line",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.does_without": (
+                "5_evidence/epochs.html#does_without",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.ends_of": ("5_evidence/epochs.html#ends_of", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.last_cycles": (
+                "5_evidence/epochs.html#last_cycles",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.last_epochs": (
+                "5_evidence/epochs.html#last_epochs",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.milestones": (
+                "5_evidence/epochs.html#milestones",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.reading_line": (
+                "5_evidence/epochs.html#reading_line",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.table13": ("5_evidence/epochs.html#table13", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.table14": ("5_evidence/epochs.html#table14", "ada_repro/evidence/epochs.py"),
+            "ada_repro.evidence.epochs.takes_looking": (
+                "5_evidence/epochs.html#takes_looking",
+                "ada_repro/evidence/epochs.py",
+            ),
+            "ada_repro.evidence.epochs.with_context": (
+                "5_evidence/epochs.html#with_context",
+                "ada_repro/evidence/epochs.py",
+            ),
+        },
         "ada_repro.evidence.figures": {
             "ada_repro.evidence.figures.arm_colors": (
                 "5_evidence/figures.html#arm_colors",
@@ -448,6 +497,14 @@ d = {
                 "5_evidence/figures.html#context_slice",
                 "ada_repro/evidence/figures.py",
             ),
+            "ada_repro.evidence.figures.draw_all": (
+                "5_evidence/figures.html#draw_all",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.draw_first": (
+                "5_evidence/figures.html#draw_first",
+                "ada_repro/evidence/figures.py",
+            ),
             "ada_repro.evidence.figures.figure_style": (
                 "5_evidence/figures.html#figure_style",
                 "ada_repro/evidence/figures.py",
@@ -458,6 +515,10 @@ d = {
             ),
             "ada_repro.evidence.figures.from_parent": (
                 "5_evidence/figures.html#from_parent",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.line_looks": (
+                "5_evidence/figures.html#line_looks",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.look_rows": (
@@ -480,8 +541,8 @@ d = {
                 "5_evidence/figures.html#name_lines",
                 "ada_repro/evidence/figures.py",
             ),
-            "ada_repro.evidence.figures.over_runs": (
-                "5_evidence/figures.html#over_runs",
+            "ada_repro.evidence.figures.over_seeds": (
+                "5_evidence/figures.html#over_seeds",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.plot_arms": (
@@ -530,6 +591,10 @@ d = {
             ),
             "ada_repro.evidence.figures.plot_stress": (
                 "5_evidence/figures.html#plot_stress",
+                "ada_repro/evidence/figures.py",
+            ),
+            "ada_repro.evidence.figures.plot_without_context": (
+                "5_evidence/figures.html#plot_without_context",
                 "ada_repro/evidence/figures.py",
             ),
             "ada_repro.evidence.figures.running_mean": (
@@ -659,6 +724,10 @@ d = {
             ),
         },
         "ada_repro.evidence.judging": {
+            "ada_repro.evidence.judging.by_rules": (
+                "5_evidence/judging.html#by_rules",
+                "ada_repro/evidence/judging.py",
+            ),
             "ada_repro.evidence.judging.evidence_of": (
                 "5_evidence/judging.html#evidence_of",
                 "ada_repro/evidence/judging.py",
@@ -668,8 +737,20 @@ d = {
                 "5_evidence/judging.html#judge_all",
                 "ada_repro/evidence/judging.py",
             ),
+            "ada_repro.evidence.judging.judge_each": (
+                "5_evidence/judging.html#judge_each",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.late_evidence": (
+                "5_evidence/judging.html#late_evidence",
+                "ada_repro/evidence/judging.py",
+            ),
             "ada_repro.evidence.judging.stand_in": (
                 "5_evidence/judging.html#stand_in",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.what_counts": (
+                "5_evidence/judging.html#what_counts",
                 "ada_repro/evidence/judging.py",
             ),
             "ada_repro.evidence.judging.yardsticks": (
@@ -715,6 +796,7 @@ d = {
                 "5_evidence/pages.html#markdown_page",
                 "ada_repro/evidence/pages.py",
             ),
+            "ada_repro.evidence.pages.rule_cell": ("5_evidence/pages.html#rule_cell", "ada_repro/evidence/pages.py"),
             "ada_repro.evidence.pages.shown_cell": ("5_evidence/pages.html#shown_cell", "ada_repro/evidence/pages.py"),
             "ada_repro.evidence.pages.shown_number": (
                 "5_evidence/pages.html#shown_number",
@@ -722,6 +804,10 @@ d = {
             ),
             "ada_repro.evidence.pages.write_claims": (
                 "5_evidence/pages.html#write_claims",
+                "ada_repro/evidence/pages.py",
+            ),
+            "ada_repro.evidence.pages.write_rules": (
+                "5_evidence/pages.html#write_rules",
                 "ada_repro/evidence/pages.py",
             ),
             "ada_repro.evidence.pages.write_table": (
@@ -1746,6 +1832,7 @@ d = {
             "ada_repro.pipeline.start.members": ("6_pipeline/start.html#members", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.mend": ("6_pipeline/start.html#mend", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.repro": ("6_pipeline/start.html#repro", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.set_time": ("6_pipeline/start.html#set_time", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.stop_all": ("6_pipeline/start.html#stop_all", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.tell": ("6_pipeline/start.html#tell", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.use_utf8": ("6_pipeline/start.html#use_utf8", "ada_repro/pipeline/start.py"),

@@ -7,6 +7,7 @@ __all__ = [
     "ROOT",
     "DATA",
     "FIGURES",
+    "STOP_AT",
     "find_root",
     "DataError",
     "check_choice",
@@ -29,6 +30,8 @@ __all__ = [
     "whole_files",
     "folder_hash",
     "write_json",
+    "TimeIsUp",
+    "time_is_up",
     "Run",
     "run_named",
 ]
@@ -41,6 +44,7 @@ import operator
 import os
 import platform
 import shutil
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -351,6 +355,19 @@ def write_json(
     "A JSON file, whole or not at all."
     with whole_file(path) as tmp:
         tmp.write_text(json.dumps(record, indent=1) + "\n")
+
+
+# %% ../nbs/00_core.ipynb #u02
+STOP_AT = "ADA_STOP_AT"  # in the environment: when to stop, in seconds since 1970; not there: never
+
+
+class TimeIsUp(Exception):
+    "A run stopped where it can go on."
+
+
+def time_is_up() -> bool:
+    "Whether the time to stop has come."
+    return time.time() >= float(os.environ.get(STOP_AT, "inf"))
 
 
 # %% ../nbs/00_core.ipynb #f02

@@ -215,8 +215,8 @@ def gradcam_converges_fastest(evidence, level):
     "GradCam converges fastest"
     cycle = evidence.history[evidence.history.cycle == 1]
     first = cycle[cycle.epoch == cycle.epoch.min()].pivot_table(index="seed", columns="arm", values="DSC")
-    gradcam, others = first.gradcam, first[list(OTHERS)]
-    lead = seed_mean(gradcam - others.mean(axis=1))
+    gradcam, others = first.gradcam, first.reindex(columns=list(OTHERS))
+    lead = seed_mean(gradcam - others.mean(axis=1, skipna=False))
     why = (
         f"GradCam is at {gradcam.mean():.1f}, the others at {others.mean().mean():.1f}; "
         "the paper has above 80 against below 79."
@@ -425,7 +425,8 @@ def random_windows_do_as_well(evidence, level):
 )
 def one_seed_is_noise(evidence, level):
     "The paper's differences lie below the noise of a seed"
-    means = evidence.table3.groupby(["arm", "seed"]).DSC.mean().unstack().loc[[*METHODS, "none", "random"]]
+    means = evidence.table3.groupby(["arm", "seed"]).DSC.mean().unstack()
+    means = means.reindex([*METHODS, "none", "random"]).dropna()
     seeds = means.shape[1]
     spread = means.max(axis=1) - means.min(axis=1)
     mean = seed_mean(spread) if seeds > 1 else exactly(np.nan)
@@ -503,8 +504,8 @@ def choosing_is_worth_more(evidence, level):
     best, chosen = (
         table[table.arm.isin(METHODS)].drop(columns="weights") for table in (evidence.best3, evidence.chosen3)
     )
-    if chosen.empty:
-        return told(exactly(np.nan), level, OPEN, "No epoch was chosen on other people.")
+    if chosen.empty or not set(METHODS) <= set(chosen.arm):
+        return told(exactly(np.nan), level, OPEN, "No epoch was chosen on other people, or a method is missing.")
     lift = lift_of(best, chosen)
     over = {pair: lift_over(lift, best, *pair) for pair in permutations(METHODS, 2)}
     (one, other), smallest = min(over.items(), key=value_of)

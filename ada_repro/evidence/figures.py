@@ -27,7 +27,8 @@ __all__ = [
     "plot_context",
     "from_parent",
     "running_mean",
-    "over_runs",
+    "over_seeds",
+    "line_looks",
     "name_heights",
     "name_lines",
     "plot_arms",
@@ -35,8 +36,11 @@ __all__ = [
     "arm_groups",
     "first_epochs",
     "starts_with",
-    "plot_convergence",
+    "draw_all",
+    "draw_first",
     "share_heights",
+    "plot_convergence",
+    "plot_without_context",
     "show_arm",
     "plot_occlusion",
     "plot_iou",
@@ -56,6 +60,7 @@ __all__ = [
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c02
 import textwrap
+from itertools import chain
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -232,17 +237,28 @@ def running_mean(
     return lines.assign(DSC=smooth.where(lines.arm != "baseline", lines.DSC))
 
 
-def over_runs(
+def over_seeds(
     lines: pd.DataFrame,  # Rows of one arm
 ) -> pd.DataFrame:  # Index: epoch; mean, min, max
-    "What the runs of an arm have in common at each epoch."
-    return lines.groupby("epoch").DSC.agg(["mean", "min", "max"])
+    "What the seeds of an arm have in common at each epoch; of each seed the mean over its folds."
+    return lines.groupby(["epoch", "seed"]).DSC.mean().groupby("epoch").agg(["mean", "min", "max"])
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c08b
 DASHES = ["-", (0, (6, 1.5)), (0, (3, 1.2)), (0, (1, 1)), (0, (6, 1.5, 1, 1.5)), (0, (6, 1, 1, 1, 1, 1)), (0, (2, 3))]
 STEP = 0.115  # of an axes' height, between two names at most
 LEADER = {"arrowstyle": "-", "lw": 0.5, "shrinkA": 1, "shrinkB": 1, "relpos": (0, 0.5)}
+
+
+def line_looks(
+    groups: dict,  # Of `arm_groups`
+) -> dict:  # arm -> options of `Axes.plot`
+    "The colour and the dashes of each arm, the same in all panels."
+    looks, colors = {}, arm_colors([*chain(*groups.values())])
+    for group in groups.values():
+        for k, arm in enumerate(group):
+            looks.setdefault(arm, {"color": colors[arm], "ls": DASHES[k % len(DASHES)], "lw": 1.3})
+    return looks
 
 
 def name_heights(
@@ -261,7 +277,7 @@ def name_heights(
 def name_lines(
     ax,  # Where the lines are drawn, its heights final
     ends: dict,  # arm -> its last epoch and value
-    colors: dict,  # arm -> colour
+    looks: dict,  # Of `line_looks`
 ):
     "The name of each line to the right of the axes, with a thin line that leads to it."
     order = sorted(ends, key=lambda arm: ends[arm][1])
@@ -274,35 +290,32 @@ def name_lines(
             textcoords="axes fraction",
             va="center",
             size=7,
-            color=colors[arm],
+            color=looks[arm]["color"],
             annotation_clip=False,
-            arrowprops=LEADER | {"color": colors[arm]},
+            arrowprops=LEADER | {"color": looks[arm]["color"]},
         )
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c08c
 def plot_arms(
     ax,  # Where to draw
-    lines: pd.DataFrame,  # A row per arm, seed and epoch
-    arms: list,  # Which of them, in the order of their dashes
-    colors: dict,  # arm -> colour
+    lines: pd.DataFrame,  # A row per arm, fold, seed and epoch
+    looks: dict,  # Arm -> how its line looks, of `line_looks`
     parent: bool,  # Whether the baseline is drawn, thin and black
 ) -> dict:  # arm -> its last epoch and value
-    "A line and a band for each arm."
+    "A line and a band for each arm, and its name beside it."
     if parent:
-        runs = over_runs(lines[lines.arm == "baseline"])
-        ax.plot(runs["mean"], color=colors["baseline"], lw=1)
-        ax.fill_between(runs.index, runs["min"], runs["max"], color=colors["baseline"], alpha=0.09, lw=0)
+        looks = {"baseline": {"color": COLORS["baseline"], "lw": 1}} | looks
     ends = {}
-    for k, arm in enumerate(arms):
-        runs = over_runs(lines[lines.arm == arm])
-        ax.fill_between(runs.index, runs["min"], runs["max"], color=colors[arm], alpha=0.09, lw=0)
-        ax.plot(runs["mean"], color=colors[arm], lw=1.3, ls=DASHES[k % len(DASHES)], zorder=3)
-        ends[arm] = runs.index[-1], runs["mean"].iloc[-1]
+    for arm, look in looks.items():
+        seeds = over_seeds(lines[lines.arm == arm])
+        ax.fill_between(seeds.index, seeds["min"], seeds["max"], color=look["color"], alpha=0.09, lw=0)
+        ax.plot(seeds["mean"], zorder=2 if arm == "baseline" else 3, **look)
+        ends[arm] = seeds.index[-1], seeds["mean"].iloc[-1]
     ax.set_ylabel("validation DSC")
     ax.margins(x=0.02)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    return ends
+    return {arm: end for arm, end in ends.items() if arm != "baseline" or not parent}
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c08d
@@ -327,10 +340,14 @@ def mark_paper(
 def arm_groups(
     arms: list,  # Without the baseline
 ) -> dict:  # Title of a panel -> its arms
-    "The methods and the controls; the baseline where there is nothing else."
+    "Methods; controls; variants of methods beside what they vary; the baseline where there is nothing else."
     controls = [arm for arm in arms if is_control(arm)]
-    methods = [arm for arm in arms if not is_control(arm)]
-    groups = {"Methods": methods, "Controls": controls} if arms else {"Training": ["baseline"]}
+    variants = [arm for arm in arms if "." in arm and arm not in controls]
+    methods = [arm for arm in arms if arm not in (*controls, *variants)]
+    varied = {arm.partition(".")[0] for arm in variants}
+    groups = {"Methods": methods, "Controls": controls, "Variants": variants} if arms else {"Training": ["baseline"]}
+    if variants:
+        groups["Variants"] = [*(arm for arm in methods if arm in varied), *variants]
     return {title: group for title, group in groups.items() if group}
 
 
@@ -352,47 +369,102 @@ def starts_with(
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c08e
-def plot_convergence(
-    history: pd.DataFrame,  # A row per arm, seed and epoch: cycle and validation DSC
-    paper: pd.DataFrame = None,  # The paper's reading: epoch, arms, bound, DSC, says
-):  # Figure
-    "Figure 2: validation DSC per epoch, methods and controls apart, with a closer look at the first ADA epochs."
-    arms = [arm for arm in arm_order(history.arm) if arm != "baseline"]
-    ada = history[history.arm.isin(arms)] if arms else history
-    start, stop = first_epochs(ada)
-    span, lines = max(1, history.epoch.max() // 40), from_parent(history, start)
-    smooth, near = running_mean(lines, span), lines[lines.epoch.between(start, stop)]
-    groups, colors, ends = arm_groups(arms), arm_colors(history.arm), {}
-    fig, axes = plt.subplots(2 * len(groups), 1, figsize=(4.7, 3.3 * len(groups)), height_ratios=(4, 5) * len(groups))
-    for (title, group), whole, closer in zip(groups.items(), axes[::2], axes[1::2], strict=True):
-        ends[whole] = plot_arms(whole, smooth, group, colors, parent=bool(arms))
-        ends[closer] = plot_arms(closer, near, group, colors, parent=False)
-        whole.axvspan(start, stop, color=".93", lw=0, zorder=0)
-        whole.set_title(f"{title}, {'all epochs' if span == 1 else f'running mean of {span} epochs'}", loc="left")
-        closer.set_title(f"{title}, epochs {start} to {stop}", loc="left")
-        if title == "Methods" and starts_with(paper, start):
-            mark_paper(closer, paper)
-    share_heights(axes, ada, lines.DSC[lines.epoch == start])
-    for ax in axes:
-        name_lines(ax, ends[ax], colors)
-    axes[-1].set_xlabel("epoch")
-    return fig
+def draw_all(
+    ax,  # Where to draw
+    title: str,  # Of the group of arms
+    lines: pd.DataFrame,  # Of `from_parent`
+    looks: dict,  # Of `line_looks`, for these arms
+    near: tuple,  # First and last epoch of the closer look
+) -> dict:  # arm -> its last epoch and value
+    "All epochs of some arms, smoothed, and the end of the baseline's climb."
+    last = lines.epoch.max()
+    span, whole = max(1, last // 40), lines[lines.arm.isin(["baseline", *looks])]
+    smooth = running_mean(whole, span)
+    thin = smooth[smooth.epoch % max(1, span // 5) == 0]  # five points a span draw the same line
+    ends = plot_arms(ax, thin, looks, parent="baseline" not in looks)
+    ax.axvspan(*near, color=".93", lw=0, zorder=0)
+    ax.set_title(f"{title}, {'all epochs' if span == 1 else f'running mean of {span} epochs'}", loc="left")
+    ax.set_xlim(near[0] - 0.08 * (last - near[0]), last + 0.02 * (last - near[0]))
+    return ends
+
+
+def draw_first(
+    ax,  # Where to draw
+    title: str,  # Of the group of arms
+    lines: pd.DataFrame,  # Of `from_parent`
+    looks: dict,  # Of `line_looks`, for these arms
+    near: tuple,  # First and last epoch to show
+) -> dict:  # arm -> its last epoch and value
+    "The first ADA epochs of some arms as they are."
+    ax.set_title(f"{title}, epochs {near[0]} to {near[1]}", loc="left")
+    return plot_arms(ax, lines[lines.epoch.between(*near)], looks, parent=False)
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c08f
 def share_heights(
-    axes,  # Of `plot_convergence`: all epochs and first epochs by turns
+    panels,  # Axes of `plot_convergence`: a row per group, the first epochs in its last column
     ada: pd.DataFrame,  # The history of the arms
-    parent: pd.Series,  # DSC where they start
 ):
-    "Panels of a kind reach from the same DSC to the same DSC; in the upper ones the baseline's climb is cut off."
-    usual, high = ada.DSC.quantile([0.1, 1])
-    low = np.nanmin([parent.mean(), usual - (high - usual) / 2])
-    for ax in axes[::2]:
-        ax.set_ylim(low - 0.5, high + 0.5)
-    ends = np.array([ax.get_ylim() for ax in axes[1::2]])
-    for ax in axes[1::2]:
+    "Panels of a kind reach from the same DSC to the same DSC; where all epochs are shown most of the climb is cut off."
+    means = ada.groupby(["arm", "seed", "epoch"]).DSC.mean()
+    usual, high = means.quantile([0.2, 1])
+    for ax in panels[:, :-1].flat:
+        ax.set_ylim(usual - (high - usual) / 2, high + 0.2)
+    ends = np.array([ax.get_ylim() for ax in panels[:, -1]])
+    for ax in panels[:, -1]:
         ax.set_ylim(ends.min(), ends.max())
+
+
+# %% ../../nbs/5_evidence/07_figures.ipynb #c08g
+def plot_convergence(
+    history: pd.DataFrame,  # A row per arm, fold, seed and epoch: cycle and validation DSC
+    paper: pd.DataFrame = None,  # The paper's reading: epoch, arms, bound, DSC, says
+):  # Figure
+    "Figure 2: validation DSC per epoch, methods, controls and variants apart, and a closer look at the first epochs."
+    arms = [arm for arm in arm_order(history.arm) if arm != "baseline"]
+    ada = history[history.arm.isin(arms)] if arms else history
+    near = first_epochs(ada)
+    groups, lines, ends = arm_groups(arms), from_parent(history, near[0]), {}
+    looks, kinds = line_looks(groups), 2 if near[1] < ada.epoch.max() else 1
+    n = kinds * len(groups)
+    fig, axes = plt.subplots(n, 1, figsize=(4.7, 1.7 * n + 0.2), squeeze=False)
+    panels = axes.reshape(len(groups), kinds)
+    for (*whole, closer), (title, group) in zip(panels, groups.items(), strict=True):
+        own = {arm: looks[arm] for arm in group}
+        ends |= {ax: draw_all(ax, title, lines, own, near) for ax in whole}
+        ends[closer] = draw_first(closer, title, lines, own, near)
+        if title == "Methods" and starts_with(paper, near[0]):
+            mark_paper(closer, paper)
+    share_heights(panels, ada)
+    for ax, named in ends.items():
+        name_lines(ax, named, looks)
+    axes[-1, 0].set_xlabel("epoch")
+    return fig
+
+
+# %% ../../nbs/5_evidence/07_figures.ipynb #x11
+def plot_without_context(
+    history: pd.DataFrame,  # A row per arm, fold, seed and epoch: cycle, and DSC_context where it was asked for
+):  # Figure
+    "Figure 8: the validation DSC without context, methods, controls and variants apart."
+    arms = [arm for arm in arm_order(history.arm) if arm != "baseline"]
+    asked = history.reindex(columns=["arm", "fold", "seed", "epoch", "cycle", "DSC_context"])
+    asked = asked.dropna(subset="DSC_context").rename(columns={"DSC_context": "DSC"})
+    groups = arm_groups([arm for arm in arms if arm in set(asked.arm)])
+    fig, axes = plt.subplots(len(groups), 1, figsize=(4.7, 1.7 * len(groups) + 0.2), sharex=True, sharey=True)
+    if asked.empty:
+        axes.set_title("The histories do not say what is left without context", loc="left")
+        axes.set_axis_off()
+        return fig
+    start, looks = asked.epoch[asked.arm == "baseline"].max(), line_looks(groups)
+    lines = running_mean(from_parent(asked, start), max(1, asked.epoch.nunique() // 20))
+    for ax, (title, group) in zip(np.atleast_1d(axes), groups.items(), strict=True):
+        ends = plot_arms(ax, lines, {arm: looks[arm] for arm in group}, parent=bool(arms))
+        ax.set_title(title, loc="left")
+        ax.set_ylabel("DSC without context")
+        name_lines(ax, ends, looks)
+    ax.set_xlabel("epoch")
+    return fig
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c16m
@@ -609,7 +681,8 @@ CAPTIONS = {  # the first lines below a figure
         "for the baseline; the method is the one with the highest DSC in Table 4."
     ],
     "figure2": [
-        "Line: mean over seeds; band: lowest to highest run. Black: the baseline, which all arms start from. "
+        "Line: mean over seeds; band: lowest to highest seed, each the mean over its folds. Black: the baseline, which "
+        "all arms start from. "
         "Grey: the epochs of the panel below."
     ],
     "figure3": ["The training slice with the median grey matter area, first cycle."],
@@ -626,6 +699,10 @@ CAPTIONS = {  # the first lines below a figure
     "figure7": [
         "Mean IoU of the windows with the default's, 1: the choice moves nothing; first cycle, mean over seeds. "
         "GM: grey matter; the sibling: an implementation of ADA for skin images by one of its authors."
+    ],
+    "figure8": [
+        "Validation DSC when all but the grey matter is set to zero. Lines and bands as in Figure 2, running means "
+        "where there are many epochs. The table with the rule is Table 13."
     ],
 }
 

@@ -10,6 +10,7 @@ __all__ = [
     "CLAIM_HEADS",
     "CLAIM_CAPTION",
     "WEIGHTS",
+    "RULES",
     "markdown_page",
     "shown_number",
     "shown_cell",
@@ -17,6 +18,8 @@ __all__ = [
     "write_table",
     "claim_cells",
     "write_claims",
+    "rule_cell",
+    "write_rules",
 ]
 
 # %% ../../nbs/5_evidence/06_pages.ipynb #p02
@@ -82,6 +85,10 @@ HEADS |= {
     "CV": "Variation of the area [%]",
     "CV_minus_none": "Variation of the area, minus No hole [points]",
     "DSC_rescan": "DSC of the rescan",
+    "lost_context": "DSC lost with the context, last epoch",
+    "context_minus_random": "Without context, last epoch, minus Random window",
+    "first_paper": "First epoch of ADA, paper",
+    "DSC_first": "DSC, first epoch of ADA",
 }
 
 # %% ../../nbs/5_evidence/06_pages.ipynb #fc31b
@@ -152,6 +159,11 @@ CAPTIONS |= {
         "Table 12: the same person scanned twice, minutes apart. DSC between the two predictions; coefficient of "
         "variation of the grey-matter area; DSC of the rescan's prediction with the ground truth of the scan."
     ],
+    "table13": [
+        "Table 13: DSC when all but the grey matter is set to zero, as training goes on. Each arm starts where the "
+        "baseline ends. Intervals, where there are several folds: over seeds and folds."
+    ],
+    "table14": ["Table 14: what the paper's text says of its Figure 2, and ours, mean over runs."],
     "needed": [
         "What it would take to tell a difference between two methods in Table 4 from nothing, at 95 %. 0.12 DSC: "
         "GradCam's lead in the paper; 0.39: the largest difference there; 1.00: the last digit of the challenge. "
@@ -203,7 +215,9 @@ def heading(
     table: str,  # Name of the table it is in
 ) -> str:
     "What stands above a column."
-    if column.endswith("_paper"):
+    if column.removeprefix("context_").isdecimal():
+        return f"DSC without context, epoch {column.removeprefix('context_')}"
+    if column.endswith("_paper") and column not in HEADS:
         return f"{column.removesuffix('_paper')}, paper"
     return HEADS_OF.get(table, {}).get(column) or HEADS.get(column, column)
 
@@ -269,3 +283,33 @@ def write_claims(
     which = [WEIGHTS[one] for one in dict.fromkeys(table.weights)]
     page = markdown_page(list(CLAIM_HEADS), list(CLAIM_HEADS.values()), rows, [*CLAIM_CAPTION, *which, *basis])
     (folder / "claims.md").write_text(page)
+
+
+# %% ../../nbs/5_evidence/06_pages.ipynb #r02
+RULES = {
+    "best": "Best epoch, the paper's rule",
+    "chosen": "Epoch chosen on other people",
+    "late": "Mean of the last cycles",
+}
+
+
+def rule_cell(
+    row: pd.Series,  # Of `by_rules`
+    rule: str,  # A name of `RULES`
+) -> str:
+    "A verdict and its value, where the rule applies."
+    verdict = row.get(f"{rule}_verdict")
+    return "–" if pd.isna(verdict) else f"**{verdict}** {shown_cell(row, rule)}"
+
+
+def write_rules(
+    table: pd.DataFrame,  # Of `by_rules`
+    folder: Path,  # Where to write
+    basis=(),  # Lines below the table: what it was made from
+):
+    "The verdicts by each rule as csv, exact, and as markdown, readable."
+    table.round(4).to_csv(folder / "rules.csv", index=False, lineterminator="\n")
+    rows = [[row.claim, row.says, *(rule_cell(row, rule) for rule in RULES)] for _, row in table.iterrows()]
+    said = "Claims that ask for the DSC of untouched images alone are judged by the mean of the last cycles too."
+    page = markdown_page(["", "Claim", *RULES.values()], ["---"] * 5, rows, [said, *basis])
+    (folder / "rules.md").write_text(page)

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "UNSEEN",
+    "GRACE_S",
     "has_all_values",
     "is_whole_lock",
     "is_json",
@@ -22,12 +23,14 @@ __all__ = [
     "use_utf8",
     "wait_for_others",
     "repro",
+    "set_time",
     "main",
 ]
 
 # %% ../../nbs/6_pipeline/07_start.ipynb #c02
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +40,7 @@ from pathlib import Path
 
 import yaml
 
+from ..core import STOP_AT, time_is_up
 from .engine import count_jobs, run_changed
 from .locks import held, wait_for
 from .params import read_params
@@ -258,6 +262,24 @@ def repro(
         return last_word(words)
 
 
+# %% ../../nbs/6_pipeline/07_start.ipynb #t01
+GRACE_S = 30  # from the time to stop, until what still runs is ended
+
+
+def set_time(
+    minutes: str,  # From now; may have a point. None: for ever
+):
+    "Tell the stages when to stop, and end what still runs half a minute later; `ValueError` for no number of minutes."
+    if minutes is None:
+        return
+    if not re.fullmatch(r"\d+(\.\d+)?", minutes) or float(minutes) == 0:
+        raise ValueError(f"MINUTES must be a number above 0, not {minutes!r}")
+    seconds = 60 * float(minutes)
+    os.environ[STOP_AT] = str(time.time() + seconds)
+    signal.signal(signal.SIGALRM, stop_all)
+    signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_S)
+
+
 # %% ../../nbs/6_pipeline/07_start.ipynb #c18m
 def main(
     words: list[str],  # For `dvc repro`
@@ -267,12 +289,14 @@ def main(
     for word in (signal.SIGTERM, signal.SIGINT):  # to the latter a shell starts `make repro &` deaf
         signal.signal(word, stop_all)
     try:
+        set_time(os.environ.get("MINUTES"))
         with held(root / ".dvc" / "tmp" / "repro.lock"):
             return repro(root, words)
     except KeyboardInterrupt:
-        print("repro: stopped; run again to go on", file=sys.stderr)
+        print(f"repro: {'the time is up' if time_is_up() else 'stopped'}; run again to go on", file=sys.stderr)
     except (OSError, ValueError, RuntimeError) as e:
-        print(f"repro: {e}", file=sys.stderr)
+        said = "the time is up; run again to go on" if time_is_up() else e
+        print(f"repro: {said}", file=sys.stderr)
     return 1
 
 

@@ -50,7 +50,19 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core import DATA, ROOT, best_device, folder_hash, run_named, whole_file, whole_folder, write_json
+from ada_repro.core import (
+    DATA,
+    ROOT,
+    TimeIsUp,
+    best_device,
+    folder_hash,
+    run_named,
+    time_is_up,
+    whole_file,
+    whole_folder,
+    write_json,
+)
+
 from ..data.slices import Slices, load_slices
 from ..data.tables import save_table
 from ..method.arms import arm_maps, kept
@@ -284,7 +296,7 @@ def run_through(
     name: str,  # Shown beside the progress bar
     how: dict,  # What `train` is told
 ):
-    "Train to the end, from the last checkpoint if there is one, keeping checkpoints, with a progress bar."
+    "Train to the end from the last checkpoint, with a progress bar; `TimeIsUp` after a checkpoint if it is time."
     begin = state.epoch
     total = how["standard_epochs"] + how["cycles"] * how["ada_epochs"] - begin
     load_checkpoint(state, checkpoints)
@@ -295,11 +307,14 @@ def run_through(
             ended = ends_cycle(state.epoch, **how)
             if ended or state.epoch % CONTEXT_EVERY == 0:
                 epoch["DSC_context"] = context_dice(state.model, validation, **how)
-            if ended or time.monotonic() - saved >= SAVE_EVERY_S:
+            stop = time_is_up() and bar.n + 1 < total
+            if ended or stop or time.monotonic() - saved >= SAVE_EVERY_S:
                 save_checkpoint(state, checkpoints)
                 saved = time.monotonic()
             bar.set_postfix(DSC=f"{epoch['DSC']:.1f}")
             bar.update()
+            if stop:
+                raise TimeIsUp(f"{name} is kept as it is after epoch {state.epoch}; run again to go on")
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c14f

@@ -131,14 +131,39 @@ def named(ax):
 def test_convergence_takes_any_arms_and_seeds(arms, seeds):
     axes = plot_convergence(history(arms, seeds), PAPER).axes
     shown = [a for a in arms if a != "baseline"] or arms
-    groups = [[a for a in shown if is_control(a) == control] for control in (False, True)]
+    variants = [a for a in shown if "." in a and not is_control(a)]
+    groups = [[a for a in shown if not is_control(a) and a not in variants], [a for a in shown if is_control(a)]]
+    groups += [["gradcam", *variants]] * bool(variants)
     groups = [group for group in groups if group]
-    assert len(axes) == 2 * len(groups)
-    for group, whole, closer in zip(groups, axes[::2], axes[1::2], strict=True):
-        assert sorted(named(whole)) == sorted(named(closer)) == sorted(map(arm_name, group))
+    kinds = len(axes) // len(groups)
+    assert len(axes) == kinds * len(groups) and kinds in (1, 2)
+    for group, closer in zip(groups, axes[kinds - 1 :: kinds], strict=True):
+        assert sorted(named(closer)) == sorted(map(arm_name, group))
         first = {line.get_xdata()[0] for line in closer.lines}
         assert first == ({6} if len(arms) > 1 else {1}), "every arm leaves from the last epoch of the baseline"
         assert len({line.get_color() for line in closer.lines}) == len(group), "and by its colour"
+    for group, whole in zip(groups, axes[::kinds] if kinds == 2 else [], strict=kinds == 2):
+        assert sorted(named(whole)) == sorted(map(arm_name, group))
+
+
+@pytest.mark.parametrize("cycles, ada_epochs, kinds", [(3, 3, 1), (31, 30, 2), (1, 10, 1), (2, 8, 2)])
+def test_what_shows_all_epochs_has_no_closer_look(cycles, ada_epochs, kinds):
+    axes = plot_convergence(history(["baseline", "gradcam", "none"], (0,), 40, cycles, ada_epochs)).axes
+    assert len(axes) == 2 * kinds
+    assert axes[kinds - 1].lines[0].get_xdata()[[0, -1]].tolist() == [
+        40,
+        40 + max(min(10, cycles * ada_epochs), ada_epochs),
+    ]
+
+
+def test_an_arm_looks_alike_in_all_panels():
+    axes = plot_convergence(history(["baseline", *MANY, *VARIANTS], (0, 1), 100, 31, 30), PAPER).axes
+    looks = {}
+    for ax in axes:
+        for line in ax.lines:
+            if len(line.get_xdata()) > 2:
+                looks.setdefault(line.get_color(), set()).add(str(line._unscaled_dash_pattern))
+    assert all(len(dashes) == 1 for dashes in looks.values()) and len(looks) == len({*MANY, *VARIANTS}) + 1
 
 
 @pytest.mark.parametrize("arms", [["baseline", *MANY], [*MANY, *VARIANTS, "baseline"]])
@@ -154,15 +179,18 @@ def test_names_stand_in_the_order_of_the_ends_and_apart(arms):
         assert (apart > 6.5).all()
 
 
-def test_lines_are_means_over_seeds_and_bands_reach_over_all_runs():
-    h = history(["baseline", "none"], (0, 1, 2))
-    ax = plot_convergence(h).axes[1]
-    dice = h[h.arm == "none"].groupby("epoch").DSC
-    assert np.allclose(ax.lines[0].get_ydata()[1:], dice.mean())
+def test_lines_are_means_over_folds_and_seeds_and_bands_reach_over_all_seeds():
+    parts = [history(["baseline", "none"], seeds=(0, 1, 2)).assign(fold=fold) for fold in "AB"]
+    parts[1]["DSC"] += 3 * parts[1].seed + 5
+    h = pd.concat(parts, ignore_index=True)
+    ax = plot_convergence(h).axes[-1]
+    rows = h[h.arm == "none"]
+    seeds = [rows[rows.seed == seed].groupby("epoch").DSC.mean() for seed in (0, 1, 2)]
+    assert np.allclose(ax.lines[0].get_ydata()[1:], sum(seeds) / 3)
     band = ax.collections[0].get_paths()[0].vertices
-    for epoch, low, high in zip(dice.min().index, dice.min(), dice.max(), strict=True):
-        at = band[band[:, 0] == epoch, 1]
-        assert at.min() == pytest.approx(low) and at.max() == pytest.approx(high)
+    for epoch in seeds[0].index:
+        at, each = band[band[:, 0] == epoch, 1], [seed[epoch] for seed in seeds]
+        assert at.min() == pytest.approx(min(each)) and at.max() == pytest.approx(max(each))
 
 
 @pytest.mark.parametrize("standard, drawn", [(100, True), (40, False)])
@@ -233,7 +261,7 @@ def test_circles_and_squares_of_figure_5_are_the_means():
 
 
 def test_each_figure_has_its_caption(tmp_path):
-    assert list(CAPTIONS) == [f"figure{n}" for n in range(1, 8)]
+    assert list(CAPTIONS) == [f"figure{n}" for n in range(1, 9)]
     for n, line in (("figure4", CAPTIONS["figure4"][0]), ("other", "Made up.")):
         save_figure(FIGURES["iou"](), tmp_path, n, ["Made up."])
         text = " ".join((tmp_path / f"{n}.svg").read_text().split())

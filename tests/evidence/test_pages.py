@@ -7,12 +7,25 @@ import numpy as np
 import pandas as pd
 import pytest
 from test_claims import evidence
+from test_epochs import PAPER as READING
+from test_epochs import history
 from test_scores import PAPER, made_up_scores
 from test_tables import ARMS, KEYS, SLICES, made_up, made_up_look, made_up_stress
 
 from ada_repro.evidence.claims import CLAIMS
-from ada_repro.evidence.judging import judge
-from ada_repro.evidence.pages import CAPTIONS, CLAIM_CAPTION, HEADS, HEADS_OF, WEIGHTS, write_claims, write_table
+from ada_repro.evidence.epochs import table13, table14
+from ada_repro.evidence.judging import LATE, by_rules, judge
+from ada_repro.evidence.pages import (
+    CAPTIONS,
+    CLAIM_CAPTION,
+    HEADS,
+    HEADS_OF,
+    RULES,
+    WEIGHTS,
+    write_claims,
+    write_rules,
+    write_table,
+)
 from ada_repro.evidence.tables import (
     held_out,
     pair_components,
@@ -66,11 +79,13 @@ def made_up_tables():
         "table10": table10(made_up_look()),
         "table11": table11(made_up_copies()),
         "table12": table12(made_up_rescans(), made_up_rescans().assign(CV=2.0)),
+        "table13": table13(history(schedule=(100, 31, 30))),
+        "table14": table14(history(), READING),
         "needed": what_it_takes(pair_components(t3, ["vanilla", "gradcam"])),
     }
 
 
-TABLES = [*[f"table{n}" for n in range(3, 13)], "needed"]
+TABLES = [*[f"table{n}" for n in range(3, 15)], "needed"]
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -98,6 +113,17 @@ def test_heads_are_words_and_tell_the_columns_apart(tmp_path, name):
     heads, _, below = page_of(tmp_path / f"{name}.md")
     assert len(set(heads)) == len(heads) and not [h for h in heads if "_" in h or not h[0].isupper() and h[0] != "p"]
     assert not [line for line in below if "_" in line]
+
+
+def test_the_page_of_rules_has_a_verdict_where_a_rule_applies(tmp_path):
+    tables = {"best": judge(evidence(noise=0.02), "made up")}
+    rules = by_rules(tables, history())
+    write_rules(rules, tmp_path, ["Made up."])
+    heads, rows, below = page_of(tmp_path / "rules.md")
+    assert heads[2:] == list(RULES.values()) and [row[0] for row in rows] == list(CLAIMS) and below[-1] == "Made up."
+    for (key, _, best, chosen, late), claim in zip(rows, tables["best"].itertuples(), strict=True):
+        assert best.startswith(f"**{claim.verdict}**") and chosen == "–"
+        assert (late == "–") == (key not in LATE)
 
 
 def test_every_head_and_caption_is_of_some_table():

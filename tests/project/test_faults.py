@@ -591,6 +591,25 @@ def test_told_to_stop_it_stops_all_stages(pair, deaf):
     assert again.returncode == 0 and both_made(pair), output
 
 
+@pytest.mark.parametrize("minutes", ["0", "nine", "-1", "1e3"])
+def test_no_number_of_minutes_is_said_in_one_line(pair, monkeypatch, minutes):
+    monkeypatch.setitem(ENV, "MINUTES", minutes)
+    code, _, errors = python(pair, "-m", "ada_repro.pipeline.start")
+    assert code == 1 and one_line(errors) and f"MINUTES must be a number above 0, not '{minutes}'" in errors
+
+
+def test_after_the_minutes_it_stops_by_itself_and_goes_on_later(pair, monkeypatch):
+    monkeypatch.setitem(ENV, "MINUTES", "0.01")
+    first = start(pair, 300)
+    output, _ = first.communicate()
+    assert first.returncode == 1 and output.endswith("repro: the time is up; run again to go on\n"), output
+    assert not (pair / "one").exists() and not living(pair)
+    monkeypatch.setitem(ENV, "MINUTES", "30")
+    again = start(pair, 0)
+    output, _ = again.communicate()
+    assert again.returncode == 0 and both_made(pair), output
+
+
 DIES_GIVING_BIRTH = "trap 'sleep 300 & exit 1' INT; touch begun; while :; do sleep 0.1; done"
 
 

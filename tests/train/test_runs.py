@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ada_repro.core import Run
+from ada_repro.core import STOP_AT, Run, TimeIsUp
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import load_slices, some_people
 from ada_repro.method.arms import kept
@@ -229,3 +229,37 @@ def test_checkpoints_at_the_end_of_each_cycle_and_every_half_minute(monkeypatch,
     assert saved_epochs(monkeypatch, tmp_path, 12, **how) == [3, 4, 7, 10]
     assert saved_epochs(monkeypatch, tmp_path, 31, **how) == list(range(1, 11))
     assert saved_epochs(monkeypatch, tmp_path, 0.1, standard_epochs=2, cycles=0, ada_epochs=0) == [2]
+
+
+def test_when_the_time_is_up_a_run_stops_after_its_epoch_and_goes_on_to_the_same_bits(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "DATA", tmp_path)
+    how, whole = HOW | {"arm": "gradcam"}, tmp_path / "whole" / "gradcam-B-2-0"
+    fit(whole, new_state(**MODEL), folder, **how)
+    part, stops = tmp_path / "part" / "gradcam-B-2-0", 0
+    monkeypatch.setenv(STOP_AT, "0")
+    for epoch in range(1, 6):
+        with pytest.raises(TimeIsUp, match=f"after epoch {epoch}; run again to go on") as stopped:
+            fit(part, new_state(**MODEL), folder, **how)
+        assert "\n" not in str(stopped.value) and not part.exists()
+        assert [path.name[:6] for path in sorted(tmp_path.rglob("*.pt"))][-1] == f"{epoch:06d}"
+        stops += 1
+    fit(part, new_state(**MODEL), folder, **how)  # of the last epoch there is nothing to stop
+    assert stops == 5 and not list(tmp_path.rglob("*.pt"))
+    for path in whole.iterdir():
+        if path.name != "run.json":
+            assert path.read_bytes() == (part / path.name).read_bytes(), path.name
+
+
+def test_what_is_kept_while_a_run_goes_on_is_small():
+    "At the end of the paper's schedule, at the laptop's width and number of slices, two checkpoints."
+    state, n = new_state(8, 0.05, 0.4, 0), 400
+    for weight in state.model.parameters():
+        weight.grad = torch.ones_like(weight)
+    state.optimizer.step()
+    state.best, state.chosen = cpu_weights(state.model), cpu_weights(state.model)
+    state.windows = [(torch.zeros(n, 2, dtype=torch.int64), torch.zeros(n, dtype=torch.bool)) for _ in range(31)]
+    record = dict.fromkeys(("loss", "DSC", "DSC_a", "DSC_b", "DSC_select", "DSC_context"), 0.1)
+    state.history = [
+        {"epoch": epoch, "cycle": 1} | {name: value + epoch for name, value in record.items()} for epoch in range(930)
+    ]
+    assert 1e6 < 2 * len(runs.state_bytes(state)) < 16e6
