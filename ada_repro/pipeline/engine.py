@@ -183,12 +183,11 @@ def run_all(
         engine.ready += engine.todo.get_ready()
         while engine.ready or engine.running:
             fill(engine)
-            ended = wait(engine.running, PAUSE_S, FIRST_COMPLETED).done if engine.running else ()
-            for future in ended:
+            if engine.ready and not engine.running:
+                time.sleep(PAUSE_S)  # no worker has come yet, or another DVC is in the way
+            for future in wait(engine.running, PAUSE_S, FIRST_COMPLETED).done:
                 settle(engine, engine.running.pop(future), exit_code(future))
             look(engine.board, workers.room())
-            if engine.ready and not engine.running:
-                time.sleep(PAUSE_S)
         return engine.failed
 
 
