@@ -33,7 +33,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from ..core import whole_file
-from .guard import Task, is_noted
+from .guard import Task, is_noted, write_note
 
 
 # %% ../../nbs/6_pipeline/07_books.ipynb #b01
@@ -267,6 +267,8 @@ class Ledger(Records):
         stage.save(run_cache=runs)
         stage.commit()
         stage.cmd_changed = False  # as it would be if it were read again
+        if not runs:
+            write_note(task_of(stage, self.head))  # DVC may have touched the files
         self.stages[stage.addressing] = self.waiting[stage.addressing] = stage
         if not runs or len(self.waiting) >= AT_ONCE or time.monotonic() - self.written > AT_LEAST_EVERY_S:
             self.write()

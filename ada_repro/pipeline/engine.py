@@ -139,7 +139,7 @@ def fill(
             engine.board.note = who(e)
             engine.ready.append(name)
             return
-        except DvcException as e:
+        except (DvcException, OSError) as e:
             fail(engine, name, who(e))
 
 
@@ -154,7 +154,7 @@ def settle(
     seconds, why = leave(engine.board, name), f"failed, with exit code {code}"
     try:
         engine.books.finish(name, code == 0)
-    except DvcException as e:
+    except (DvcException, OSError) as e:
         code, why = 1, who(e)
     if code:
         fail(engine, name, why)

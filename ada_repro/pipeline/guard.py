@@ -240,7 +240,7 @@ def main(
             code = watched(task, lock.fileno(), parent)
             if code == 0:
                 write_note(task)
-            return code
+            return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
     except TimeoutError:
         return 1
 
