@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "ANSWERS_WITHIN",
     "list_gpus",
     "free_gpus",
     "lent_gpu",
@@ -113,6 +114,9 @@ def thread_workers(
 
 
 # %% ../../nbs/6_pipeline/08_executors.ipynb #x04
+ANSWERS_WITHIN = "10s"
+
+
 def dask_client(
     where: str,  # `tcp://...`, a file that holds the address, or `local`
     jobs: int,  # How many workers a local cluster has
@@ -126,7 +130,7 @@ def dask_client(
         if where == "local":
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
             return Client(cluster)
-        return Client(scheduler_file=where) if Path(where).is_file() else Client(where, timeout="10s")
+        return Client(scheduler_file=where) if Path(where).is_file() else Client(where, timeout=ANSWERS_WITHIN)
     except (OSError, TimeoutError) as e:
         raise ValueError(f"No Dask scheduler answers at {where} ({type(e).__name__})") from None
 
