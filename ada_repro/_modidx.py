@@ -1480,6 +1480,7 @@ d = {
                 "6_pipeline/books.html#found_by_note",
                 "ada_repro/pipeline/books.py",
             ),
+            "ada_repro.pipeline.books.has_remote": ("6_pipeline/books.html#has_remote", "ada_repro/pipeline/books.py"),
             "ada_repro.pipeline.books.keeps_runs": ("6_pipeline/books.html#keeps_runs", "ada_repro/pipeline/books.py"),
             "ada_repro.pipeline.books.key_of": ("6_pipeline/books.html#key_of", "ada_repro/pipeline/books.py"),
             "ada_repro.pipeline.books.planned": ("6_pipeline/books.html#planned", "ada_repro/pipeline/books.py"),

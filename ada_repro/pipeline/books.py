@@ -13,6 +13,7 @@ __all__ = [
     "shell_words",
     "task_of",
     "found_by_note",
+    "has_remote",
     "restored",
     "keeps_runs",
     "LockFile",
@@ -123,6 +124,13 @@ def found_by_note(
     return fresh if is_noted(task_of(fresh, head)) else None
 
 
+def has_remote(
+    repo,  # Of DVC
+) -> bool:
+    "Whether there is a place, perhaps filled by other machines, to fetch what was made."
+    return bool(repo.config["core"].get("remote"))
+
+
 def restored(
     stage,  # Of DVC
 ) -> bool:
@@ -131,7 +139,7 @@ def restored(
 
     stage.remove_outs()
     try:
-        stage.repo.stage_cache.restore(stage)
+        stage.repo.stage_cache.restore(stage, pull=has_remote(stage.repo))
     except RunCacheNotFoundError:
         stage.save_deps()
         return False

@@ -245,7 +245,7 @@ def look(
     for name in board.logs:
         read_log(board, name)
     left = time_left(board, room)
-    said = [] if left is None else [f"about {in_words(left)} left"]
+    said = [f"about {in_words(left)} left"] if left else []
     said += [f"{name} {state}".rstrip() for name, state in board.states.items()]
     said += [board.note] if board.note else []
     board.bar.set_postfix_str("; ".join(said))

@@ -1,6 +1,9 @@
 "Whoever runs the commands, a thread, Dask or srun, makes the same bytes, and nobody is left behind."
 
+import os
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -155,12 +158,17 @@ def test_a_head_that_is_killed_ends_what_srun_runs(tmp_path, srun):
     end_of(folder)
 
 
+def wait_until(happens):
+    "Until something is so, within a minute."
+    end = time.monotonic() + 60
+    while not happens() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert happens()
+
+
 def end_of(folder):
     "Wait until nobody works in a folder."
-    end = time.monotonic() + 60
-    while living(folder) and time.monotonic() < end:
-        time.sleep(0.05)
-    assert not living(folder)
+    wait_until(lambda: not living(folder))
 
 
 def living(folder):
@@ -227,12 +235,9 @@ def test_a_head_that_ends_ends_what_dask_runs(tmp_path, cluster, word):
 
 def wait_begun(folder, many):
     "The processes that a command has been, when it has been so many."
-    end, seen = time.monotonic() + 60, []
-    while len(seen) < many and time.monotonic() < end:
-        time.sleep(0.05)
-        seen = (folder / "begun").read_text().split() if (folder / "begun").exists() else []
-    assert len(seen) >= many
-    return [int(number) for number in seen]
+    path = folder / "begun"
+    wait_until(lambda: path.exists() and len(path.read_text().splitlines()) >= many)
+    return [int(number) for number in path.read_text().split()]
 
 
 def is_above(worker, number):
@@ -255,3 +260,103 @@ def test_a_local_cluster_runs_commands(tasks):
         futures = [workers.submit(task) for task in tasks[:2]]
         wait(futures)
         assert [future.result() for future in futures] == [0, 0]
+
+
+# A real SLURM
+SLURM = """
+ClusterName=one
+SlurmctldHost={host}(127.0.0.1)
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+CryptoType=crypto/munge
+StateSaveLocation={folder}
+SlurmdSpoolDir={folder}
+SlurmctldPidFile={folder}/controller.pid
+SlurmdPidFile={folder}/daemon.pid
+SlurmctldLogFile={folder}/controller.log
+SlurmdLogFile={folder}/daemon.log
+ProctrackType=proctrack/pgid
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SwitchType=switch/none
+MpiDefault=none
+ReturnToService=2
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
+PartitionName=all Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+DAEMONS = ("munged", "slurmctld", "slurmd", "srun")
+
+
+def free_ports():
+    "Two ports that nobody listens to."
+    with socket.socket() as one, socket.socket() as two:
+        for listener in (one, two):
+            listener.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], two.getsockname()[1]
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    "A SLURM of this machine alone: a controller, a node, and munge, which says who is who; what makes `srun` find it."
+    if not all(map(shutil.which, DAEMONS)) or os.geteuid():
+        pytest.skip("needs Debian's slurm-wlm, and to be root")
+    folder, host = tmp_path / "slurm", socket.gethostname().partition(".")[0]
+    folder.mkdir()
+    (folder / "slurm.conf").write_text(SLURM.format(host=host, folder=folder, ports=free_ports()))
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o400)
+    munge = ["munged", "--foreground", "--force", f"--key-file={folder}/key", f"--socket={folder}/munge.socket"]
+    munge += [f"--pid-file={folder}/munged.pid", f"--log-file={folder}/munged.log", f"--seed-file={folder}/seed"]
+    env = ENV | {"SLURM_CONF": str(folder / "slurm.conf")}
+    words = [munge, ["slurmctld", "-D"], ["slurmd", "-D", "-N", host]]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "env": env}
+    daemons = []
+    try:
+        for daemon in words:
+            daemons.append(subprocess.Popen(daemon, **quiet))
+            time.sleep(1)
+        ready = ["srun", "--ntasks=1", "true"]
+        wait_until(lambda: subprocess.run(ready, timeout=30, **quiet).returncode == 0)
+        yield {"SLURM_CONF": env["SLURM_CONF"], "SRUN": "srun --quiet --ntasks=1"}
+    finally:
+        for daemon in reversed(daemons):
+            daemon.kill()
+            daemon.wait()
+
+
+def test_slurm_makes_the_bytes_of_plain_dvc(tmp_path, stages, plain, slurm):
+    folder = project(tmp_path / "real", stages)
+    code, output, errors = python(folder, "-m", "ada_repro.pipeline.start", env=slurm | {"JOBS": "4"})
+    assert code == 0, output + errors
+    assert made(folder) == plain
+
+
+@pytest.mark.parametrize("word", [signal.SIGKILL, signal.SIGTERM])
+def test_a_head_that_ends_ends_what_slurm_runs(tmp_path, slurm, word):
+    wait_for_ever = {"cmd": "echo $$ >> begun; sleep 600", "outs": ["never"]}
+    folder = project(tmp_path / "p", {"a": wait_for_ever})
+    head = subprocess.Popen(START, cwd=folder, env=ENV | slurm, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_begun(folder, 1)
+    head.send_signal(word)
+    assert head.wait(90) != 0
+    end_of(folder)
+    assert subprocess.run(["squeue", "-h"], env=ENV | slurm, capture_output=True, text=True).stdout == ""
+
+
+def test_a_command_that_slurm_ends_is_tried_again(tmp_path, slurm):
+    command = "echo $$ >> begun; until test -e go; do sleep 0.05; done; echo 1 > one"
+    folder = project(tmp_path / "p", {"one": {"cmd": command, "outs": ["one"]}})
+    head = subprocess.Popen(START, cwd=folder, env=ENV | slurm, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    wait_begun(folder, 1)
+    jobs = subprocess.run(["squeue", "-ho", "%A"], env=ENV | slurm, capture_output=True, text=True).stdout.split()
+    subprocess.run(["scancel", *jobs], env=ENV | slurm, check=True)
+    wait_begun(folder, 2)
+    (folder / "go").touch()
+    assert head.wait(60) == 0 and (folder / "one").read_text() == "1\n"
