@@ -79,6 +79,8 @@ def run_task(
     words = [*prefix, *guarded(task, 0 if prefix else os.getpid())]
     with lent_gpu() as gpu, log.open("ab") as said:
         env = os.environ | {"PATH": path} | gpu
+        if prefix:
+            env["ADA_REPRO_WARM"] = "off"  # the warm process (`warm`) is not where the prefix leads
         return subprocess.call(words, stdin=subprocess.DEVNULL, stdout=said, stderr=said, env=env, process_group=0)
 
 

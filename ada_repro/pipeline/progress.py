@@ -132,9 +132,9 @@ class Times:
     ) -> float | None:  # Nothing where there is nothing to guess from
         "How long a stage takes, in seconds."
         kind = kind_of(name)
-        if self.seen[kind]:
+        if kind in self.seen:
             return mean(self.seen[kind])
-        if self.bars.get(kind):
+        if kind in self.bars:
             return self.bars[kind]
         if kind in self.before:
             return self.before[kind] * self.speed()

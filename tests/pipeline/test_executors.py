@@ -262,6 +262,33 @@ def test_a_local_cluster_runs_commands(tasks):
         assert [future.result() for future in futures] == [0, 0]
 
 
+# No disk in common
+def test_two_machines_without_a_common_disk_share_a_folder_of_results(tmp_path, stages, plain):
+    "What one has run the other fetches, by the recipe of docs/more_machines.md."
+    for name in ("head", "worker"):
+        folder = project(tmp_path / name, stages)
+        dvc(folder, "remote", "add", "-q", "--local", "--default", "common", str(tmp_path / "common"))
+    head, worker = tmp_path / "head", tmp_path / "worker"
+    assert python(head, "-m", "ada_repro.pipeline.start", "check")[0] == 0
+    dvc(head, "push", "-q", "--run-cache")
+    shutil.copy(head / "dvc.lock", worker)
+    assert "Running stage 'ada_b'" in dvc(worker, "repro", "-s", "--pull", "ada_b", "score_b")
+    assert not (worker / "runs" / "a").exists()
+    dvc(worker, "push", "-q", "--run-cache")
+    dvc(head, "fetch", "-q", "--run-cache")
+    code, output, errors = python(head, "-m", "ada_repro.pipeline.start")
+    assert code == 0 and "Running stage 'ada_a'" in errors, output + errors
+    assert "Running stage 'ada_b'" not in errors and "Running stage 'score_b'" not in errors
+    assert made(head) == plain
+
+
+def dvc(folder, *words):
+    "What `dvc` says."
+    code, output, errors = python(folder, "-m", "dvc", *words)
+    assert code == 0, output + errors
+    return output
+
+
 # A real SLURM
 SLURM = """
 ClusterName=one
