@@ -1519,6 +1519,70 @@ d = {
             "ada_repro.method.unet.graph_nodes": ("2_method/unet.html#graph_nodes", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.half_block": ("2_method/unet.html#half_block", "ada_repro/method/unet.py"),
         },
+        "ada_repro.pipeline.books": {
+            "ada_repro.pipeline.books.Books": ("6_pipeline/books.html#books", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.Books.begin": (
+                "6_pipeline/books.html#books.begin",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.Books.finish": (
+                "6_pipeline/books.html#books.finish",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.Ledger": ("6_pipeline/books.html#ledger", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.Ledger.__init__": (
+                "6_pipeline/books.html#ledger.__init__",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.Ledger.keep": (
+                "6_pipeline/books.html#ledger.keep",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.Ledger.write": (
+                "6_pipeline/books.html#ledger.write",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.LockFile": ("6_pipeline/books.html#lockfile", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.LockFile.__init__": (
+                "6_pipeline/books.html#lockfile.__init__",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.LockFile.add": (
+                "6_pipeline/books.html#lockfile.add",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.Records": ("6_pipeline/books.html#records", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.Records.__init__": (
+                "6_pipeline/books.html#records.__init__",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.Records.open": (
+                "6_pipeline/books.html#records.open",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.claimed": ("6_pipeline/books.html#claimed", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.close": ("6_pipeline/books.html#close", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.found_by_note": (
+                "6_pipeline/books.html#found_by_note",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.has_remote": ("6_pipeline/books.html#has_remote", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.keeps_runs": ("6_pipeline/books.html#keeps_runs", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.key_of": ("6_pipeline/books.html#key_of", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.planned": ("6_pipeline/books.html#planned", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.reads_and_writes": (
+                "6_pipeline/books.html#reads_and_writes",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.restored": ("6_pipeline/books.html#restored", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.shell_words": (
+                "6_pipeline/books.html#shell_words",
+                "ada_repro/pipeline/books.py",
+            ),
+            "ada_repro.pipeline.books.task_of": ("6_pipeline/books.html#task_of", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.to_run": ("6_pipeline/books.html#to_run", "ada_repro/pipeline/books.py"),
+            "ada_repro.pipeline.books.who": ("6_pipeline/books.html#who", "ada_repro/pipeline/books.py"),
+        },
         "ada_repro.pipeline.code": {
             "ada_repro.pipeline.code.FullNames": ("6_pipeline/code.html#fullnames", "ada_repro/pipeline/code.py"),
             "ada_repro.pipeline.code.FullNames.__init__": (
@@ -1673,33 +1737,112 @@ d = {
             ),
         },
         "ada_repro.pipeline.engine": {
-            "ada_repro.pipeline.engine.Board": ("6_pipeline/engine.html#board", "ada_repro/pipeline/engine.py"),
-            "ada_repro.pipeline.engine.Board.__init__": (
-                "6_pipeline/engine.html#board.__init__",
+            "ada_repro.pipeline.engine.Engine": ("6_pipeline/engine.html#engine", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.Engine.__init__": (
+                "6_pipeline/engine.html#engine.__init__",
                 "ada_repro/pipeline/engine.py",
             ),
-            "ada_repro.pipeline.engine.Board.run": ("6_pipeline/engine.html#board.run", "ada_repro/pipeline/engine.py"),
-            "ada_repro.pipeline.engine.Board.show": (
-                "6_pipeline/engine.html#board.show",
+            "ada_repro.pipeline.engine.Engine.begin": (
+                "6_pipeline/engine.html#engine.begin",
+                "ada_repro/pipeline/engine.py",
+            ),
+            "ada_repro.pipeline.engine.Engine.done": (
+                "6_pipeline/engine.html#engine.done",
                 "ada_repro/pipeline/engine.py",
             ),
             "ada_repro.pipeline.engine.count_jobs": (
                 "6_pipeline/engine.html#count_jobs",
                 "ada_repro/pipeline/engine.py",
             ),
-            "ada_repro.pipeline.engine.pieces": ("6_pipeline/engine.html#pieces", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.exit_code": ("6_pipeline/engine.html#exit_code", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.fail": ("6_pipeline/engine.html#fail", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.fill": ("6_pipeline/engine.html#fill", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.first_things_first": (
+                "6_pipeline/engine.html#first_things_first",
+                "ada_repro/pipeline/engine.py",
+            ),
             "ada_repro.pipeline.engine.run_all": ("6_pipeline/engine.html#run_all", "ada_repro/pipeline/engine.py"),
             "ada_repro.pipeline.engine.run_changed": (
                 "6_pipeline/engine.html#run_changed",
                 "ada_repro/pipeline/engine.py",
             ),
-            "ada_repro.pipeline.engine.run_stage": ("6_pipeline/engine.html#run_stage", "ada_repro/pipeline/engine.py"),
-            "ada_repro.pipeline.engine.side_by_side": (
-                "6_pipeline/engine.html#side_by_side",
+            "ada_repro.pipeline.engine.settle": ("6_pipeline/engine.html#settle", "ada_repro/pipeline/engine.py"),
+            "ada_repro.pipeline.engine.stages_behind": (
+                "6_pipeline/engine.html#stages_behind",
                 "ada_repro/pipeline/engine.py",
             ),
-            "ada_repro.pipeline.engine.to_run": ("6_pipeline/engine.html#to_run", "ada_repro/pipeline/engine.py"),
-            "ada_repro.pipeline.engine.why_not": ("6_pipeline/engine.html#why_not", "ada_repro/pipeline/engine.py"),
+        },
+        "ada_repro.pipeline.executors": {
+            "ada_repro.pipeline.executors.Workers": (
+                "6_pipeline/executors.html#workers",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.Workers.submit": (
+                "6_pipeline/executors.html#workers.submit",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.dask_client": (
+                "6_pipeline/executors.html#dask_client",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.dask_workers": (
+                "6_pipeline/executors.html#dask_workers",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.find_workers": (
+                "6_pipeline/executors.html#find_workers",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.free_gpus": (
+                "6_pipeline/executors.html#free_gpus",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.lent_gpu": (
+                "6_pipeline/executors.html#lent_gpu",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.list_gpus": (
+                "6_pipeline/executors.html#list_gpus",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.run_task": (
+                "6_pipeline/executors.html#run_task",
+                "ada_repro/pipeline/executors.py",
+            ),
+            "ada_repro.pipeline.executors.thread_workers": (
+                "6_pipeline/executors.html#thread_workers",
+                "ada_repro/pipeline/executors.py",
+            ),
+        },
+        "ada_repro.pipeline.guard": {
+            "ada_repro.pipeline.guard.Task": ("6_pipeline/guard.html#task", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.Task.file": ("6_pipeline/guard.html#task.file", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.Task.text": ("6_pipeline/guard.html#task.text", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.alone": ("6_pipeline/guard.html#alone", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.die_with_parent": (
+                "6_pipeline/guard.html#die_with_parent",
+                "ada_repro/pipeline/guard.py",
+            ),
+            "ada_repro.pipeline.guard.end": ("6_pipeline/guard.html#end", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.files_below": (
+                "6_pipeline/guard.html#files_below",
+                "ada_repro/pipeline/guard.py",
+            ),
+            "ada_repro.pipeline.guard.fingerprint": (
+                "6_pipeline/guard.html#fingerprint",
+                "ada_repro/pipeline/guard.py",
+            ),
+            "ada_repro.pipeline.guard.guarded": ("6_pipeline/guard.html#guarded", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.hear": ("6_pipeline/guard.html#hear", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.is_free": ("6_pipeline/guard.html#is_free", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.is_noted": ("6_pipeline/guard.html#is_noted", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.is_unwanted": (
+                "6_pipeline/guard.html#is_unwanted",
+                "ada_repro/pipeline/guard.py",
+            ),
+            "ada_repro.pipeline.guard.main": ("6_pipeline/guard.html#main", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.watched": ("6_pipeline/guard.html#watched", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.write_note": ("6_pipeline/guard.html#write_note", "ada_repro/pipeline/guard.py"),
         },
         "ada_repro.pipeline.kernel": {
             "ada_repro.pipeline.kernel.hides": ("6_pipeline/kernel.html#hides", "ada_repro/pipeline/kernel.py"),
@@ -1760,6 +1903,78 @@ d = {
                 "ada_repro/pipeline/params.py",
             ),
             "ada_repro.pipeline.params.typed": ("6_pipeline/params.html#typed", "ada_repro/pipeline/params.py"),
+        },
+        "ada_repro.pipeline.progress": {
+            "ada_repro.pipeline.progress.Board": ("6_pipeline/progress.html#board", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.Board.__init__": (
+                "6_pipeline/progress.html#board.__init__",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Board.begin": (
+                "6_pipeline/progress.html#board.begin",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Board.say": (
+                "6_pipeline/progress.html#board.say",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Log": ("6_pipeline/progress.html#log", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.Log.__init__": (
+                "6_pipeline/progress.html#log.__init__",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Log.pieces": (
+                "6_pipeline/progress.html#log.pieces",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Times": ("6_pipeline/progress.html#times", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.Times.__init__": (
+                "6_pipeline/progress.html#times.__init__",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Times.of": (
+                "6_pipeline/progress.html#times.of",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Times.saw": (
+                "6_pipeline/progress.html#times.saw",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Times.speed": (
+                "6_pipeline/progress.html#times.speed",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.count": ("6_pipeline/progress.html#count", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.earlier": (
+                "6_pipeline/progress.html#earlier",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.in_words": (
+                "6_pipeline/progress.html#in_words",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.kind_of": (
+                "6_pipeline/progress.html#kind_of",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.leave": ("6_pipeline/progress.html#leave", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.look": ("6_pipeline/progress.html#look", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.play_through": (
+                "6_pipeline/progress.html#play_through",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.read_log": (
+                "6_pipeline/progress.html#read_log",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.seconds_left": (
+                "6_pipeline/progress.html#seconds_left",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.time_left": (
+                "6_pipeline/progress.html#time_left",
+                "ada_repro/pipeline/progress.py",
+            ),
         },
         "ada_repro.pipeline.stage": {
             "ada_repro.pipeline.stage.Job": ("6_pipeline/stage.html#job", "ada_repro/pipeline/stage.py"),

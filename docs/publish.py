@@ -3,12 +3,14 @@
 Of the stages that run many times, the first is shown. What is larger than a megabyte stays where it is.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
 
 import nbformat
 
+from ada_repro.core import write_json
 from ada_repro.evidence.reproduced import publish as publish_study
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -60,13 +62,22 @@ def check_run(executed, name):
         sys.exit(f"The executed notebooks are those of {values.get('name')}, not of {name}: switch the profile back")
 
 
+def cost(executed):
+    "What all trainings took together; a stage notes it beside its executed notebook."
+    paths = [*executed.glob("baseline-*.json"), *executed.glob("ada-*.json")]
+    told = [json.loads(path.read_text()) for path in paths]
+    seconds = round(sum(one["seconds"] for one in told))
+    return {"seconds": seconds, "peak_memory_mb": max(one["peak_memory_mb"] for one in told)}
+
+
 def publish(name, root=ROOT):
-    "Copy tables, figures and notebooks of a finished run; the names of what was too large."
+    "Copy tables, figures, notebooks and cost of a finished run; the names of what was too large."
     executed = root / "data" / "executed"
     check_run(executed, name)
     publish_study(name, root / "figures")
     to, large = root / "figures" / "published" / name, []
     (to / "report.html").unlink(missing_ok=True)  # it speaks of a run, and is large
+    write_json(to / "cost.json", cost(executed))
     (to / "notebooks").mkdir()
     for stage, path in first_of_each(executed).items():
         notebook = nbformat.read(path, 4)

@@ -1,7 +1,6 @@
 "What several test files use: copies of the checkout, processes of their own, what a folder holds."
 
 import hashlib
-import json
 import multiprocessing
 import os
 import re
@@ -88,18 +87,10 @@ def one_line(text):
 
 
 # Bits
-def content(path):
-    "The bytes of a file; of run.json without what it cost."
-    if path.name != "run.json":
-        return path.read_bytes()
-    record = json.loads(path.read_text())
-    return json.dumps({k: v for k, v in record.items() if k not in ("seconds", "peak_memory_mb")}).encode()
-
-
 def hashes(folder):
     "SHA-256 of every file."
     files = sorted(p for p in folder.rglob("*") if p.is_file())
-    return {str(p.relative_to(folder)): hashlib.sha256(content(p)).hexdigest() for p in files}
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 
 # Memory

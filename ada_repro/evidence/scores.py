@@ -248,7 +248,7 @@ def run_entry(
     same: dict,  # The machine of the first run
 ) -> dict:
     "What one run was told, and its machine where that differs."
-    entry = {key: record[key] for key in ("params", "code", "data", "seconds")}
+    entry = {key: record[key] for key in ("params", "code", "data")}
     machine = {key: record[key] for key in MACHINE}
     return entry if machine == same else entry | machine
 
@@ -269,7 +269,5 @@ def study_record(
     return {
         "data": {key: report[key] for key in DATA_FACTS},
         **same,
-        "seconds": round(sum(record["seconds"] for record in records.values())),
-        "peak_memory_mb": max(record["peak_memory_mb"] for record in records.values()),
         "runs": {name: run_entry(record, same) for name, record in records.items()},
     }

@@ -29,12 +29,16 @@ def lock_or_raise(
     name: str,  # What is locked, for the message
 ):
     "Take the lock and write this process's number into the file; `Busy` if another process has it."
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        time.sleep(0.05)  # it may be about to write its number
-        holder = os.read(fd, 20).decode().strip()
-        raise Busy(f"{name} is already running, as process {holder}. Wait for it, or stop it") from None
+    for patience_s in (0.05, 0):  # it may be about to write its number, or only asks whether somebody lives
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if patience_s:
+                time.sleep(patience_s)
+                continue
+            holder = os.read(fd, 20).decode().strip()
+            raise Busy(f"{name} is already running, as process {holder}. Wait for it, or stop it") from None
     os.pwrite(fd, f"{os.getpid():<20}".encode(), 0)
 
 

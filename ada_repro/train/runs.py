@@ -36,7 +36,6 @@ import hashlib
 import io
 import json
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -189,7 +188,7 @@ def windows_table(
 def write_run(
     folder: Path,  # The run's folder, its name is `<arm>-<fold>-<seed>`
     state: State,  # At the end of training
-    record: dict,  # Of `run_record`
+    record: dict,  # Of `first_record`
     example: dict,  # Arrays of the first look: image, target, map, mask; None without one
     keep_state: bool,  # Also keep what is needed to train on from the end
 ):
@@ -225,10 +224,8 @@ def module_version(
 def run_record(
     params: dict,  # What the run was told
     data: str,  # Hash of the data it saw
-    started: float,  # `time.time()` at its start
 ) -> dict:
-    "What a run was told, what it ran on, and what it cost."
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    "What a run was told, and what it ran on."
     return {
         "params": params,
         "data": data,
@@ -236,8 +233,6 @@ def run_record(
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": torch.get_num_threads(),
         "isa": torch.backends.cpu.get_cpu_capability(),
-        "seconds": round(time.time() - started, 1),
-        "peak_memory_mb": round(peak),
     }
 
 
@@ -261,8 +256,7 @@ def run_key(
     record: dict,  # Of `first_record`
 ) -> str:  # 16 hexadecimal digits
     "A hash of all that determines a run, and of nothing else."
-    told = {name: value for name, value in record.items() if name not in ("seconds", "peak_memory_mb")}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def first_record(
@@ -273,7 +267,7 @@ def first_record(
     "What determines a run, as it begins."
     begin = hashlib.sha256(state_bytes(state) + repr(state.model).encode()).hexdigest()
     code = folder_hash(ROOT / "ada_repro", "*.py")
-    return {"begin": begin, "code": code} | run_record(how, data, time.time())
+    return {"begin": begin, "code": code} | run_record(how, data)
 
 
 # %% ../../nbs/3_train/03_runs.ipynb #c14n
@@ -326,7 +320,7 @@ def fit(
     **how,  # Of `train`, without the data
 ) -> pd.DataFrame:  # The history, a row per epoch
     "Train to the end, from the last checkpoint if there is one, and write the run."
-    started, seen = time.time(), folder_hash(slices_in)
+    seen = folder_hash(slices_in)
     slices = load_slices(slices_in, run_named(folder.name).fold).to(best_device())
     data, validation = slices.subset("train"), slices.subset("val")
     record = first_record(state, seen, how)
@@ -336,7 +330,7 @@ def fit(
     if example:
         masks = kept(state.windows[0][0], how["size"], data.consensus, how.get("protect", "keep"))
         example["mask"] = masks[median_slice(data.consensus)]
-    write_run(folder, state, record | run_record(how, seen, started), example, keep_state)
+    write_run(folder, state, record, example, keep_state)
     shutil.rmtree(checkpoints, ignore_errors=True)
     return pd.DataFrame(state.history)
 

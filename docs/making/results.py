@@ -83,6 +83,15 @@ def commit_of(root, path):
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def cost(study, record):
+    "What the runs of a study took together; '' where nobody noted it."
+    path = study.folder / "cost.json"
+    told = json.loads(path.read_text()) if path.is_file() else record  # before 2026-11-26 it stood in the record
+    if "seconds" not in told:
+        return ""
+    return f", {told['seconds']} s together, at most {told['peak_memory_mb']} MB"
+
+
 def facts(study):
     "Parameters and machine, out of provenance.json."
     path = study.folder / "provenance.json"
@@ -97,7 +106,7 @@ def facts(study):
     return [
         ["data", f"{data['dataset']}, {slices}, manifest `{data['manifest_sha256'][:12]}`"],
         ["parameters", f"{told} ([provenance.json](provenance.json) has all)"],
-        ["runs", f"{len(runs)}, {record['seconds']} s together, at most {record['peak_memory_mb']} MB"],
+        ["runs", f"{len(runs)}{cost(study, record)}"],
         ["machine", f"{record['device']} {record['isa']}, {record['threads']} thread; {versions}"],
     ]
 

@@ -1,5 +1,6 @@
 "A run is published whole, clean, and only under its own name."
 
+import json
 import sys
 
 import nbformat
@@ -27,6 +28,7 @@ def finished_run(tmp_path):
         )
         cells = [given, nbformat.v4.new_code_cell("work()", outputs=[said, noise], execution_count=3)]
         nbformat.write(nbformat.v4.new_notebook(cells=cells), executed / f"{name}.ipynb")
+        (executed / f"{name}.json").write_text('{"seconds": 10.2, "peak_memory_mb": 500}')
     return tmp_path
 
 
@@ -34,7 +36,8 @@ def test_tables_figures_and_one_notebook_a_stage(finished_run):
     assert publish.publish("phantom-smoke", finished_run) == []
     to = finished_run / "figures" / "published" / "phantom-smoke"
     files = sorted(path.relative_to(to).as_posix() for path in to.rglob("*") if path.is_file())
-    assert files == ["figure1.svg", "notebooks/ada.ipynb", "notebooks/figures.ipynb", "table3.csv"]
+    assert files == ["cost.json", "figure1.svg", "notebooks/ada.ipynb", "notebooks/figures.ipynb", "table3.csv"]
+    assert json.loads((to / "cost.json").read_text()) == {"seconds": 20, "peak_memory_mb": 500}  # of both trainings
     notebook = nbformat.read(to / "notebooks" / "ada.ipynb", 4)
     given, cell = notebook.cells
     assert given.metadata == {"tags": ["parameters"]} and cell.execution_count is None

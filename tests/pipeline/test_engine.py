@@ -1,20 +1,26 @@
-"What runs side by side: random graphs, the real one, small ones of DVC, and what a process prints."
+"What runs side by side: random graphs, the real one, small ones of DVC, kills, and whoever runs the commands."
 
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 
 import psutil
 import pytest
 import yaml
+from sharing import ENV, ROOT, python
 
-from ada_repro.core import ROOT
-from ada_repro.pipeline.engine import count_jobs, pieces, run_all, run_stage, side_by_side, to_run
+from ada_repro.pipeline.books import Books, LockFile, Records, close, to_run
+from ada_repro.pipeline.engine import count_jobs, first_things_first, run_all, run_changed
+from ada_repro.pipeline.executors import Workers
+from ada_repro.pipeline.locks import held
+from ada_repro.pipeline.progress import Times
 
 
 # Order
@@ -25,88 +31,140 @@ def random_graph(seed):
     return {n: {m for m in names[:i] if rng.random() < 0.15} for i, n in enumerate(names)}
 
 
-def record(needs, jobs, failing=()):
-    "Everything that begins (+) and ends (-), in order; failing stages raise."
-    seen, lock, rng = [], threading.Lock(), random.Random(jobs)
-    naps = {name: rng.uniform(0, 0.004) for name in needs}
+class Note:
+    "In place of a task."
 
-    def run(name):
-        with lock:
-            seen.append(("+", name))
-        time.sleep(naps[name])
-        with lock:
-            seen.append(("!" if name in failing else "-", name))
-        if name in failing:
-            raise RuntimeError(f"{name} failed")
+    def __init__(self, name):
+        self.name = name
 
-    try:
-        side_by_side(needs, run, jobs)
-    except RuntimeError as e:
-        return seen, str(e)
-    return seen, None
+    def file(self, ending):
+        return Path(f"/nowhere/{self.name}.{ending}")
+
+
+class Plain:
+    "Books in which each stage has to run, and an executor that runs a function; all that happens is noted, in order."
+
+    def __init__(self, run):
+        self.run, self.seen, self.lock = run, [], threading.Lock()
+
+    def note(self, what, name):
+        with self.lock:
+            self.seen.append((what, name))
+
+    def begin(self, name):
+        return Note(name)
+
+    def finish(self, name, fine):
+        self.note("entered" if fine else "failed", name)
+
+    def submit(self, call, task, prefix):
+        return self.pool.submit(self.work, task.name)
+
+    def work(self, name):
+        self.note("+", name)
+        code = self.run(name)
+        self.note("-", name)
+        return code or 0
+
+
+def played(needs, run, jobs):
+    "What happened, and who failed."
+    plain = Plain(run)
+    with ThreadPoolExecutor(50) as plain.pool:
+        failed = run_all(needs, plain, Workers(plain, lambda: jobs), Times({}))
+    return plain.seen, failed
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_each_runs_once_after_its_needs_and_never_too_many(seed, jobs):
-    needs = random_graph(seed)
-    seen, error = record(needs, jobs)
-    assert error is None and sorted(seen) == sorted((what, n) for what, n in product("+-", needs))
+    needs, rng = random_graph(seed), random.Random(jobs)
+    naps = {name: rng.uniform(0, 0.004) for name in needs}
+    seen, failed = played(needs, lambda name: time.sleep(naps[name]), jobs)
+    assert failed == [] and sorted(seen) == sorted(product(["+", "-", "entered"], needs))
     running = 0
     for i, (what, name) in enumerate(seen):
-        running += 1 if what == "+" else -1
+        running += {"+": 1, "-": 0, "entered": -1}[what]
         assert running <= jobs
         if what == "+":
-            assert needs[name] <= {n for w, n in seen[:i] if w == "-"}
+            assert needs[name] <= {n for w, n in seen[:i] if w == "entered"}
 
 
 def test_as_many_as_may_run_do():
     gate = threading.Barrier(3, timeout=30)  # opens only for three at once
-
-    def meet(name):
-        gate.wait()
-
-    side_by_side({n: set() for n in "abcdef"}, meet, 3)
+    played({n: set() for n in "abcdef"}, lambda name: gate.wait() * 0, 3)
 
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("jobs", [1, 2, 5])
-def test_after_an_error_none_begins_and_the_others_end(seed, jobs):
+def test_what_fails_twice_fails_alone(seed, jobs):
     needs = random_graph(seed + 100)
-    failing = set(random.Random(seed).sample(sorted(needs), 1))
-    seen, error = record(needs, jobs, failing)
-    (bad,) = failing
-    assert error == f"{bad} failed"
-    assert {n for w, n in seen if w == "+"} == {n for w, n in seen if w != "+"}
-    assert not [n for w, n in seen if w == "+" and bad in needs[n]]
+    bad = random.Random(seed).choice(sorted(needs))
+    seen, failed = played(needs, lambda name: name == bad, jobs)
+    behind = {bad}
+    for name, before in needs.items():
+        if before & behind:
+            behind.add(name)
+    assert failed == [bad] and [n for w, n in seen if w == "+"].count(bad) == 2
+    assert {n for w, n in seen if w == "entered"} == needs.keys() - behind
+    assert not [n for w, n in seen if w == "+" and n in behind - {bad}]
 
 
-def test_what_waits_is_not_begun_after_an_error():
-    for _ in range(20):
-        seen, _ = record({f"s{i}": set() for i in range(6)}, 1, ["s0"])
-        assert seen == [("+", "s0"), ("!", "s0")]
+def test_what_fails_once_is_tried_again():
+    tried = []
+    seen, failed = played({"a": set(), "b": {"a"}}, lambda name: tried.append(name) or tried == ["a"], 2)
+    assert failed == [] and tried == ["a", "a", "b"] and ("failed", "a") in seen
 
 
-def test_what_runs_beside_an_error_ends_and_nothing_follows_it():
-    seen, failed = [], threading.Event()
+def test_a_lost_worker_is_a_failure():
+    def lost(name):
+        raise OSError("the worker is gone")
 
-    def run(name):
-        seen.append(name)
-        if name == "bad":
-            failed.set()
-            raise RuntimeError("bad failed")
-        failed.wait(30)
-        time.sleep(0.3)
-        seen.append(f"{name} ended")
-
-    with pytest.raises(RuntimeError, match="bad failed"):
-        side_by_side(dict(slow=set(), bad=set(), **{f"s{i}": set() for i in range(6)}), run, 2)
-    assert seen[-1] == "slow ended" and sorted(seen[:-1]) == ["bad", "slow"]
+    assert played({"a": set(), "b": {"a"}}, lost, 2)[1] == ["a"]
 
 
 def test_a_circle_is_refused():
     with pytest.raises(ValueError, match="cycle"):
-        side_by_side({"a": {"b"}, "b": {"a"}}, print, 2)
+        played({"a": {"b"}, "b": {"a"}}, print, 2)
+
+
+# What comes first
+def study(arms, seeds):
+    "The graph of a study."
+    needs = {"check": set(), "prepare": {"check"}}
+    for seed in seeds:
+        needs[f"baseline@paper-{seed}"] = {"prepare"}
+    for arm, seed in product(arms, seeds):
+        needs[f"ada@{arm}-paper-{seed}"] = {f"baseline@paper-{seed}"}
+        needs[f"robustness@{arm}-paper-{seed}"] = {f"ada@{arm}-paper-{seed}"}
+    trained = {name for name in needs if name.startswith("ada")}
+    scored = {name for name in needs if name.startswith("robustness")}
+    return needs | {"iou": trained, "figures": {"iou", *scored}}
+
+
+def test_trainings_come_before_scores_and_seed_by_seed():
+    needs = study(["a", "b"], [0, 1])
+    order = list(first_things_first(dict(sorted(needs.items()))))
+    assert order[:2] == ["check", "prepare"]
+    assert order[2:5] == ["baseline@paper-0", "ada@a-paper-0", "ada@b-paper-0"]
+    assert order[5:8] == ["baseline@paper-1", "ada@a-paper-1", "ada@b-paper-1"]
+    assert first_things_first(needs).keys() == needs.keys()
+    assert first_things_first(needs) == needs
+
+
+def test_no_core_is_idle_while_anything_is_ready():
+    "While one baseline trains, whatever else may run does."
+    begun, gate = [], threading.Event()
+
+    def run(name):
+        begun.append(name)
+        if name == "baseline@paper-0":
+            gate.wait(30)
+        if name == "other":
+            gate.set()
+
+    seen, failed = played(study(["a"], [0]) | {"other": {"prepare"}}, run, 2)
+    assert failed == [] and gate.is_set()
 
 
 # What has to run
@@ -145,134 +203,293 @@ def makers(repo):
     return found
 
 
+def asked(targets):
+    "What has to run in this folder, for these targets."
+    return to_run(Records(), targets)
+
+
 def test_a_fresh_clone_runs_every_stage_after_those_it_needs(fresh, monkeypatch):
     from dvc.repo import Repo
 
     monkeypatch.chdir(fresh)
     study, more = names_of("dvc.yaml"), [f"evidence/dvc.yaml:{n}" for n in names_of("evidence/dvc.yaml")]
-    plain, whole = to_run([]), to_run(["dvc.yaml", "evidence/dvc.yaml"])
-    assert sorted(plain) == sorted(to_run(["dvc.yaml"])) == sorted(study) and sorted(whole) == sorted(study + more)
-    assert sorted([*to_run(["evidence/dvc.yaml"]), "figures", "weights"]) == sorted(
-        whole
-    )  # with all that it goes on from
+    plain, whole = asked([]), asked(["dvc.yaml", "evidence/dvc.yaml"])
+    assert sorted(plain) == sorted(asked(["dvc.yaml"])) == sorted(study) and sorted(whole) == sorted(study + more)
+    with_all_before = [*asked(["evidence/dvc.yaml"]), "figures", "weights"]
+    assert sorted(with_all_before) == sorted(whole)
     with Repo() as repo:
         made_by = makers(repo)
     for needs in (plain, whole):
         for name, before in needs.items():
-            assert before == set().union(made_by[name], *(needs[m] for m in made_by[name])) and name not in before
-    assert set(to_run(["prepare"])) == {"check", "phantom", "prepare"}
+            assert before == made_by[name] and name not in before
+    assert set(asked(["prepare"])) == {"check", "phantom", "prepare"}
 
 
 COPY = "{python} -c \"import shutil; shutil.copy('{of}', '{to}')\""
 
 
+def stage(of, to):
+    "A stage that copies a file."
+    return {"cmd": COPY.format(python=sys.executable, of=of, to=to), "deps": [of], "outs": [to]}
+
+
+def project(folder, stages, **files):
+    "A folder with stages and files."
+    (folder / ".dvc").mkdir(parents=True)
+    (folder / ".dvc" / "config").write_text((ROOT / ".dvc" / "config").read_text())
+    (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}, sort_keys=False))
+    (folder / "params.yaml").write_text("profile: {machine: {threads: 1}}\n")
+    for name, text in files.items():
+        (folder / name).write_text(text)
+    return folder
+
+
+CHAIN = {"a": stage("first", "a.txt"), "b": stage("a.txt", "b.txt"), "c": stage("b.txt", "c.txt")}
+CHAIN["d"] = stage("other", "d.txt")
+
+
+def dvc(folder, *words):
+    "What plain `dvc` says."
+    code, output, errors = python(folder, "-m", "dvc", *words)
+    assert code == 0, output + errors
+    return output
+
+
 @pytest.fixture
 def chain(tmp_path, monkeypatch):
     "Stages a -> b -> c and, apart, d; `dvc repro` has run them."
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("DVC_NO_ANALYTICS", "1")
+    project(tmp_path / "chain", CHAIN, first="1", other="2")
+    dvc(tmp_path / "chain", "repro", "-q")
+    monkeypatch.chdir(tmp_path / "chain")
+    return tmp_path / "chain"
 
-    def stage(of, to):
-        return {"cmd": COPY.format(python=sys.executable, of=of, to=to), "deps": [of], "outs": [to]}
 
-    stages = {
-        "a": stage("in", "a.txt"),
-        "b": stage("a.txt", "b.txt"),
-        "c": stage("b.txt", "c.txt"),
-        "d": stage("other", "d.txt"),
-    }
-    (tmp_path / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
-    for name in ("in", "other"):
-        (tmp_path / name).write_text(name)
-    for words in (["init", "-q", "--no-scm"], ["repro", "-q"]):
-        subprocess.run([sys.executable, "-m", "dvc", *words], check=True)
-    return tmp_path
+def run_here(targets=()):
+    "Run what has changed in this folder; the names of what failed."
+    with held(Path("head.lock")):
+        return run_changed(list(targets), 2, Path("head.lock"))
 
 
 def test_what_changed_and_all_that_follows(chain):
-    assert to_run([]) == {}
+    assert asked([]) == {}
     (chain / "other").write_text("new")
-    assert to_run([]) == {"d": set()} and to_run(["c"]) == {}
-    (chain / "in").write_text("new")
-    assert to_run([]) == {"a": set(), "b": {"a"}, "c": {"a", "b"}, "d": set()} and to_run(["b"]) == {
-        "a": set(),
-        "b": {"a"},
-    }
-    subprocess.run([sys.executable, "-m", "dvc", "repro", "-q", "b"], check=True)
-    assert to_run([]) == {"c": set(), "d": set()}
+    assert asked([]) == {"d": set()} and asked(["c"]) == {}
+    (chain / "first").write_text("new")
+    assert asked([]) == {"a": set(), "b": {"a"}, "c": {"b"}, "d": set()} and asked(["b"]) == {"a": set(), "b": {"a"}}
+    dvc(chain, "repro", "-q", "b")
+    assert asked([]) == {"c": set(), "d": set()}
     (chain / "a.txt").unlink()
-    assert to_run(["c"]) == {"a": set(), "b": {"a"}, "c": {"a", "b"}}
+    assert asked(["c"]) == {"a": set(), "b": {"a"}, "c": {"b"}}
 
 
 def test_all_stages_run_and_then_none_has_to(chain, capfd):
-    for name in ("in", "other"):
+    for name in ("first", "other"):
         (chain / name).write_text("new")
-    run_all(to_run([]), 2)
-    assert to_run([]) == {} and [(chain / f"{n}.txt").read_text() for n in "abcd"] == ["new"] * 4
+    assert run_here() == []
+    assert asked([]) == {} and [(chain / f"{n}.txt").read_text() for n in "abcd"] == ["new"] * 4
     said = capfd.readouterr().err
-    assert all(f"Running stage '{n}'" in said for n in "abcd") and "4/4" in said and "git add" not in said
+    assert all(f"Running stage '{n}'" in said for n in "abcd") and "4/4" in said
+    assert "up to date" in dvc(chain, "status") and "Running" not in dvc(chain, "repro")
 
 
-# A stage
-def test_a_stage_that_fails_is_named(chain):
-    said = []
-    (chain / "in").unlink()
-    with pytest.raises(RuntimeError, match="^a failed; what it said stands above$"):
-        run_stage("a", said.append)
-    assert str(chain / "in") in "".join(said)
+def test_what_was_ever_made_is_not_made_again(chain, capfd):
+    "Neither the stage that changed back, nor those behind one that makes what it made before."
+    for text in ("new", "1"):
+        (chain / "first").write_text(text)
+        run_here()
+    assert capfd.readouterr().err.count("Running stage") == 3 and (chain / "c.txt").read_text() == "1"
+    half = {"cmd": "head -c 1 first > a.txt", "deps": ["first"], "outs": ["a.txt"]}
+    (chain / "dvc.yaml").write_text(yaml.safe_dump({"stages": CHAIN | {"a": half}}))
+    (chain / "first").write_text("123")
+    run_here()
+    assert capfd.readouterr().err.count("Running stage") == 1, "b finds what it took before"
 
 
-def test_one_stage_is_run_and_heard(chain):
-    said = []
-    (chain / "in").write_text("new")
-    run_stage("a", said.append)
-    assert (
-        "Running stage 'a':\n" in said
-        and (chain / "a.txt").read_text() == "new"
-        and (chain / "b.txt").read_text() == "in"
-    )
+def test_a_stage_that_fails_is_named_and_what_needs_it_does_not_run(chain, capfd):
+    (chain / "first").unlink()
+    (chain / "other").write_text("new")
+    code, _, errors = python(chain, "-m", "ada_repro.pipeline.start")
+    assert code == 1 and errors.endswith("repro: a failed; what was said stands above and in data/logs\n")
+    assert str(chain / "first") in errors
+    assert (chain / "d.txt").read_text() == "new" and "Running stage 'b'" not in errors
 
 
-SAYS = """
-import os, sys, time
-for part in {parts!r}: os.write(1, part); time.sleep(.05)
+def test_a_stage_that_makes_nothing_has_failed(tmp_path, monkeypatch, capfd):
+    project(tmp_path / "p", {"a": {"cmd": "true", "outs": ["a"]}})
+    monkeypatch.chdir(tmp_path / "p")
+    assert run_here() == ["a"] and "output 'a' does not exist" in capfd.readouterr().err
+
+
+# The lock file
+def test_the_lock_is_that_of_dvc_whoever_ends_first(tmp_path, monkeypatch):
+    stages = {f"s{i}": stage("first", f"{i}.txt") for i in range(6)}
+    stages["last"] = {"cmd": "cat 0.txt 5.txt > last.txt", "deps": ["0.txt", "5.txt"], "outs": ["last.txt"]}
+    for i in range(6):
+        stages[f"s{i}"]["cmd"] = f"sleep 0.{5 - i} && {stages[f's{i}']['cmd']}"
+    plain, ours = (project(tmp_path / name, stages, first="1") for name in ("plain", "ours"))
+    dvc(plain, "repro", "-q")
+    monkeypatch.chdir(ours)
+    assert run_here(["s3"]) == [] and run_here() == []
+    assert (ours / "dvc.lock").read_bytes() == (plain / "dvc.lock").read_bytes()
+    assert "up to date" in dvc(ours, "status")
+
+
+def test_what_another_has_written_into_the_lock_is_kept(tmp_path):
+    (tmp_path / "dvc.lock").write_text("schema: '2.0'\nstages:\n  gone:\n    cmd: g\n  b:\n    cmd: old\n")
+    lock = LockFile(tmp_path / "dvc.lock")
+    lock.add({"b": {"cmd": "b"}}, ["a", "b"])
+    text = (tmp_path / "dvc.lock").read_text()
+    assert list(yaml.safe_load(text)["stages"]) == ["b", "gone"]
+    (tmp_path / "dvc.lock").write_text(text + "  c:\n    cmd: c\n")
+    lock.add({"a": {"cmd": "a"}}, ["a", "b"])
+    stages = yaml.safe_load((tmp_path / "dvc.lock").read_text())["stages"]
+    assert list(stages) == ["a", "b", "c", "gone"] and stages["b"] == {"cmd": "b"}
+
+
+def test_the_lock_is_written_now_and_then_and_at_the_end(chain, monkeypatch):
+    written = []
+    monkeypatch.setattr("ada_repro.pipeline.books.LockFile.add", lambda self, new, order: written.append(sorted(new)))
+    (chain / "first").write_text("new")
+    (chain / "other").write_text("new")
+    run_here()
+    assert written == [["a", "b", "c", "d"]]
+
+
+# Another DVC
+def test_a_stage_at_work_is_claimed_as_dvc_claims_it(chain):
+    (chain / "first").write_text("new")
+    with held(Path("head.lock")):
+        books = Books(Path("head.lock"))
+        books.begin("a")
+        code, output, errors = python(chain, "-m", "dvc", "repro", "b")
+        assert code != 0 and "is busy" in output + errors and f"(PID {os.getpid()})" in output + errors
+        assert "up to date" in dvc(chain, "status", "d"), "the rest is free"
+        books.finish("a", False)
+        close(books)
+    dvc(chain, "repro", "-q")
+
+
+# Kills
+SLOW = "echo $$ >> begun; until test -e go; do sleep 0.05; done; echo {name} > {name}"
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    "Two stages, the second after the first, that wait until they may end."
+    first = {"cmd": SLOW.format(name="one"), "outs": ["one"]}
+    second = {"cmd": "cp one two && echo ran >> times", "deps": ["one"], "outs": ["two"]}
+    return project(tmp_path / "slow", {"first": first, "second": second})
+
+
+START = [sys.executable, "-m", "ada_repro.pipeline.start"]
+
+
+def start(folder, **env):
+    "What `make repro` runs, when its first command is at work."
+    said = (folder / "said").open("ab")
+    before = begun(folder)
+    process = subprocess.Popen(START, cwd=folder, env=ENV | env, stdout=said, stderr=said)
+    while begun(folder) == before and process.poll() is None:
+        time.sleep(0.05)
+    return process
+
+
+def begun(folder):
+    "The processes that the first command has been."
+    return (folder / "begun").read_text().split() if (folder / "begun").exists() else []
+
+
+def living(folder):
+    "The processes at work in a project."
+    found = []
+    for process in psutil.process_iter(["cwd", "status"]):
+        if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
+            found.append(process)
+    return found
+
+
+def wait_until(happens):
+    "Until something is so, within a minute."
+    end = time.monotonic() + 60
+    while not happens() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert happens()
+
+
+def test_head_killed_leaves_nobody_and_the_next_goes_on(waiting):
+    head = start(waiting)
+    head.kill()
+    head.wait()
+    wait_until(lambda: not living(waiting))
+    again = start(waiting)
+    (waiting / "go").touch()
+    assert again.wait() == 0 and len(begun(waiting)) == 2 and (waiting / "two").read_text() == "one\n"
+
+
+def test_command_killed_is_tried_again(waiting):
+    head = start(waiting)
+    os.kill(int(begun(waiting)[0]), signal.SIGKILL)
+    wait_until(lambda: len(begun(waiting)) == 2)
+    (waiting / "go").touch()
+    assert head.wait() == 0 and "tried once more" in (waiting / "said").read_text()
+    assert (waiting / "two").read_text() == "one\n"
+
+
+DIES = """
+import os, sys
+from ada_repro.pipeline import books, guard
+from ada_repro.pipeline.start import main
+def die(*words): os.kill(os.getpid(), 9)
+if sys.argv[1] == "before it hears of the end": books.Books.finish = die
+if sys.argv[1] == "before the entry": books.Ledger.write = die
+main([])
 """
 
 
-def spoken(*parts):
-    "The pieces of what a process writes part by part."
-    with subprocess.Popen([sys.executable, "-c", SAYS.format(parts=parts)], stdout=subprocess.PIPE) as p:
-        return list(pieces(p.stdout))
+@pytest.mark.parametrize("moment", ["before it hears of the end", "before the entry"])
+@pytest.mark.parametrize("deps", [[], ["first"]], ids=["not kept by the cache of runs", "kept"])
+def test_head_killed_between_the_end_of_a_stage_and_its_entry(tmp_path, moment, deps):
+    "What has ended is not run again, whether or not DVC's cache of runs knows it."
+    one = {"cmd": "echo ran >> times; echo 1 > one", "outs": ["one"]} | ({"deps": deps} if deps else {})
+    folder = project(tmp_path / "p", {"one": one}, first="1")
+    assert python(folder, "-c", DIES, moment)[0] == -9
+    assert not (folder / "dvc.lock").exists() and (folder / "times").read_text() == "ran\n"
+    code, output, errors = python(folder, "-m", "ada_repro.pipeline.start")
+    assert code == 0 and (folder / "times").read_text() == "ran\n", output + errors
+    assert "up to date" in dvc(folder, "status") and not list((folder / "data" / "logs").glob("*.json"))
 
 
-@pytest.mark.parametrize(
-    "parts, whole",
-    [
-        ([b"one\ntwo\n"], ["one\n", "two\n"]),
-        ([b"on", b"e\ntw", b"o"], ["one\n", "two"]),
-        ([b"\r 1%", b"\r 2%\r", b" 3%\nend\n"], ["\r", " 1%\r", " 2%\r", " 3%\n", "end\n"]),
-        ([], []),
-        ([b"\n\n"], ["\n", "\n"]),
-        (["a █".encode()[:-1], "a █".encode()[-1:] + b"\rb"], ["a █\r", "b"]),
-        ([b"\xff\n"], ["\ufffd\n"]),
-        ([b"x" * 100_000 + b"\n"], ["x" * 100_000 + "\n"]),
-    ],
-    ids=range(8),
-)
-def test_pieces(parts, whole):
-    assert spoken(*parts) == whole
+def test_told_to_stop_it_enters_what_has_ended(waiting):
+    "The lock is written when stopped, too."
+    (waiting / "dvc.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "stages": {
+                    "quick": {"cmd": "cp params.yaml quick", "deps": ["params.yaml"], "outs": ["quick"]},
+                    "first": {"cmd": SLOW.format(name="one"), "deps": ["quick"], "outs": ["one"]},
+                }
+            }
+        )
+    )
+    head = start(waiting)
+    head.terminate()
+    assert head.wait() == 1 and list(yaml.safe_load((waiting / "dvc.lock").read_text())["stages"]) == ["quick"]
+    assert not living(waiting)
 
 
 # How many
-def test_jobs_fit_cores_and_memory():
+def test_jobs_fit_cores_and_memory(monkeypatch):
     def jobs(threads):
         return count_jobs({"profile": {"machine": {"threads": threads}}})
 
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     assert jobs(0) == jobs(cores) == jobs(cores + 1) == 1
     room = psutil.virtual_memory().total // 1.5e9
     for threads in range(1, cores + 1):
         assert 1 <= jobs(threads) <= max(1, min(cores // threads, room))
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    assert jobs(0) == 3
 
 
 ONE_CORE = """

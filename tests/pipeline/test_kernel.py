@@ -18,11 +18,11 @@ from ada_repro.train.runs import module_version
 
 KERNEL = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
 CELL = """
-import json, sys, time
+import json, sys
 from pathlib import Path
 import matplotlib.pyplot as plt
 from ada_repro.train.runs import run_record
-record = run_record({}, "-", time.time())
+record = run_record({}, "-")
 known = {"versions": record["versions"], "python": sys.executable, "poisoned": "poison" in globals()}
 Path("record.json").write_text(json.dumps(known))
 plt.plot([0, 1])

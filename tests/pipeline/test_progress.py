@@ -1,0 +1,165 @@
+"What is shown of all that runs: logs as they grow, and how long it takes until all have ended."
+
+import io
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from tqdm import tqdm
+
+from ada_repro.pipeline.progress import (
+    Board,
+    Log,
+    Times,
+    count,
+    earlier,
+    in_words,
+    kind_of,
+    leave,
+    look,
+    play_through,
+    seconds_left,
+    time_left,
+)
+
+SAYS = """
+import os, sys, time
+for part in {parts!r}: os.write(1, part); time.sleep(.05)
+"""
+
+
+@pytest.mark.parametrize(
+    "parts, whole",
+    [
+        ([b"one\ntwo\n"], ["one\n", "two\n"]),
+        ([b"on", b"e\ntw", b"o"], ["one\n", "two"]),
+        ([b"\r 1%", b"\r 2%\r", b" 3%\nend\n"], ["\r", " 1%\r", " 2%\r", " 3%\n", "end\n"]),
+        ([], []),
+        ([b"\n\n"], ["\n", "\n"]),
+        (["a █".encode()[:-1], "a █".encode()[-1:] + b"\rb"], ["a █\r", "b"]),
+        ([b"\xff\n"], ["\ufffd\n"]),
+        ([b"x" * 100_000 + b"\n"], ["x" * 100_000 + "\n"]),
+    ],
+    ids=range(8),
+)
+def test_pieces_of_a_log(parts, whole, tmp_path):
+    log, seen = Log(tmp_path / "log"), []
+    with (tmp_path / "log").open("wb") as said:
+        process = subprocess.Popen([sys.executable, "-c", SAYS.format(parts=parts)], stdout=said)
+        while process.poll() is None:
+            seen += log.pieces()
+            time.sleep(0.01)
+    assert seen + log.pieces(is_over=True) == whole
+
+
+def test_what_was_there_before_is_passed_over(tmp_path):
+    (tmp_path / "log").write_text("old\n")
+    log = Log(tmp_path / "log")
+    with (tmp_path / "log").open("a") as file:
+        file.write("new\n")
+    assert log.pieces() == ["new\n"]
+
+
+# How long
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("check", "check"),
+        ("ada@gradcam-paper-0", "ada"),
+        ("ada-gradcam-0", "ada"),
+        ("robustness_baseline@paper-0", "robustness"),
+        ("evidence/dvc.yaml:look@paper-0", "look"),
+    ],
+)
+def test_kinds(name, kind):
+    assert kind_of(name) == kind
+
+
+@pytest.mark.parametrize("done, took_s, left_s", [(0, 1, None), (10, 10, 30), (10, 7210, 21630), (40, 5, 0)])
+def test_a_bar_says_how_long_it_will_take(done, took_s, left_s):
+    state = tqdm.format_meter(done, 40, took_s, prefix="baseline-paper-0", unit="epoch", postfix="DSC=80.1")
+    assert seconds_left(state) == left_s and seconds_left("no bar") is None
+
+
+def test_what_was_seen_counts_before_the_bar_and_the_bar_before_other_runs():
+    times = Times({"ada": 60.0, "baseline": 100.0, "figures": 8.0})
+    assert times.of("ada@a-0") == 60 and times.of("nobody knows") is None
+    times.saw("baseline@paper-0", 200.0)
+    assert times.of("ada@a-0") == 120 and times.of("figures") == 16, "this machine is half as fast"
+    times.bars["ada"] = 90.0
+    assert times.of("ada@a-0") == 90
+    times.saw("ada@a-0", 70.0)
+    times.saw("ada@b-0", 80.0)
+    assert times.of("ada@c-0") == 75 and times.of("figures") == pytest.approx(8 * 275 / 160)
+    assert times.of("nobody knows") is None
+
+
+def test_what_earlier_runs_took(tmp_path):
+    assert earlier(tmp_path) == {}
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "repro.csv").write_text(
+        "what,seconds,peak_memory_mb\nada-a-0,50,1\nada-b-0,70,1\nfigures,8,1\n"
+    )
+    assert earlier(tmp_path) == {"ada": 60, "figures": 8}
+    (tmp_path / "data" / "executed").mkdir(parents=True)
+    (tmp_path / "data" / "executed" / "ada-a-paper-0.json").write_text('{"seconds": 10.5, "peak_memory_mb": 1}')
+    assert earlier(tmp_path) == {"ada": 10.5, "figures": 8}
+
+
+def played_by_the_second(needs, seconds, room):
+    "The same, tick by tick."
+    left, busy, now = dict(needs), {}, 0
+    while left:
+        for name in needs:
+            if name in left and name not in busy and len(busy) < room and not needs[name] & left.keys():
+                busy[name] = now + seconds[name]
+        now += 1
+        for name in [name for name, end in busy.items() if end <= now]:
+            del busy[name], left[name]
+    return now
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_playing_through_is_what_happens(seed):
+    rng = random.Random(seed)
+    names = [f"s{i}" for i in range(rng.randint(1, 15))]
+    needs = {name: {before for before in names[:i] if rng.random() < 0.2} for i, name in enumerate(names)}
+    seconds = {name: float(rng.randint(1, 9)) for name in names}
+    for room in (1, 2, 4):
+        assert play_through(needs, seconds, [], room) == played_by_the_second(needs, seconds, room)
+    assert play_through(needs, seconds, [], 1) == sum(seconds.values())
+
+
+def test_what_is_at_work_counts_by_what_is_left_of_it():
+    needs = {"a": set(), "b": set(), "c": {"a"}}
+    assert play_through(needs, {"a": 5.0, "b": 20.0, "c": 10.0}, ["a", "b"], 2) == 20
+    assert play_through(needs, {"a": 15.0, "b": 20.0, "c": 10.0}, ["a", "b"], 2) == 25
+
+
+@pytest.mark.parametrize("seconds, words", [(3, "10 s"), (64, "60 s"), (300, "5 min"), (9000, "2.5 h")])
+def test_times_in_words(seconds, words):
+    assert in_words(seconds) == words
+
+
+# The board
+def test_a_board_shows_what_runs_and_counts_what_has_ended(tmp_path):
+    shown = io.StringIO()
+    needs = {"baseline@0": set(), "ada@a-0": {"baseline@0"}, "odd": set()}
+    with tqdm(total=3, file=shown) as bar:
+        board = Board(needs, Times({"ada": 10.0}), bar)
+        board.say = lambda line: shown.write(f"{line}\n")
+        board.begin("baseline@0", tmp_path / "log")
+        (tmp_path / "log").write_text("hello\nbaseline:  25%|##5  | 10/40 [00:10<00:30, 1.0epoch/s]\r")
+        look(board, 2)
+        assert "hello\n" in shown.getvalue() and "10/40" in board.states["baseline@0"]
+        assert time_left(board, 2) is None and "left" not in bar.postfix, "nobody knows how long odd takes"
+        count(board, "odd")
+        look(board, 2)
+        assert time_left(board, 2) == pytest.approx(40, abs=2) and "about 40 s left" in bar.postfix
+        assert leave(board, "baseline@0") < 10 and not board.logs
+        count(board, "baseline@0")
+        count(board, "ada@a-0")
+        look(board, 2)
+        assert bar.n == 3 and "left" not in bar.postfix
