@@ -7,23 +7,13 @@ __all__ = [
     "BY_DEFAULT",
     "DEPTH",
     "ENDINGS",
-    "SITE_COLUMNS",
     "OPEN_BIDS",
     "OPEN_VALIDATION",
     "Bids",
     "find_images",
-    "people_folders",
-    "stem",
     "derived_folders",
     "find_masks",
     "mask_of",
-    "unquoted",
-    "read_tsv",
-    "find_person",
-    "read_participants",
-    "read_sidecar",
-    "site_of",
-    "person_of",
     "session_of",
     "rescan_of",
     "find_scans",
@@ -38,16 +28,24 @@ __all__ = [
 ]
 
 # %% ../../nbs/1_data/08_bids.ipynb #b02
-import csv
-import json
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ada_repro.data.subjects import (
+    Subject,
+    dataset_layout,
+    people_folders,
+    person_of,
+    read_participants,
+    site_of,
+    split_by_share,
+    stem,
+)
+
 from ..core import DataError, check_choice, check_number
 from .files import check_name, list_folder
 from .plausible import GREY_MATTER, Limits
-from .subjects import Subject, dataset_layout, split_by_share
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b05
@@ -115,21 +113,6 @@ def find_images(
     return found
 
 
-# %% ../../nbs/1_data/08_bids.ipynb #b08
-def people_folders(
-    folder: Path,  # Of a data set, or of derivatives
-) -> list:
-    "The folders of people."
-    return [p for p in list_folder(folder) if p.name.startswith("sub-") and p.is_dir()]
-
-
-def stem(
-    path: Path,  # NIfTI file
-) -> str:
-    "A file's name without its ending."
-    return re.sub(r"\.nii(\.gz)?$", "", path.name)
-
-
 # %% ../../nbs/1_data/08_bids.ipynb #b09
 def derived_folders(
     folder: Path,  # `derivatives`, or below
@@ -137,7 +120,9 @@ def derived_folders(
 ) -> list:  # Itself, and the folders in it that are nobody's
     "Where the folders of people may lie in `derivatives`."
     found = [folder]
-    for p in list_folder(folder) if depth else []:
+    if not depth:
+        return found
+    for p in list_folder(folder):
         is_own = p.is_dir() and not folder.resolve().is_relative_to(p.resolve())
         if is_own and not p.name.startswith((".", "sub-")):
             found += derived_folders(p, depth - 1)
@@ -177,100 +162,6 @@ def mask_of(
     for path in paths:
         check_name(path)
     return paths[0] if paths else None
-
-
-# %% ../../nbs/1_data/08_bids.ipynb #b12
-SITE_COLUMNS = ("site", "site_id", "center", "centre", "institution", "institution_name", "institution_id")
-
-
-def unquoted(
-    word: str,  # Of a table
-) -> str:
-    "A word without the blanks and quotation marks around it."
-    word = word.strip()
-    is_quoted = len(word) > 1 and word[0] == word[-1] == '"'
-    return word[1:-1].replace('""', '"').strip() if is_quoted else word
-
-
-def read_tsv(
-    path: Path,  # Table with tabs, UTF-8
-) -> list:  # A dict per row, its keys in small letters
-    "A table of BIDS, all of it text."
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        if "\0" in text:
-            raise ValueError("it holds zero bytes")
-        head, *rows = [*csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)] or [[]]
-    except (OSError, ValueError, csv.Error) as e:
-        raise DataError(path, f"cannot be read ({str(e).splitlines()[0]})", "Save it as UTF-8, with tabs") from None
-    names = [unquoted(name).lower() for name in head]
-    return [dict(zip(names, map(unquoted, row), strict=False)) for row in rows if any(row)]
-
-
-def find_person(
-    name: str,  # As a table calls somebody, such as '1'
-    people: list,  # The folders' names, such as 'sub-01'
-) -> str:  # One of them, or None
-    "Who is meant: the same name, with `sub-` or without, or the only one with the same number."
-    number = name.removeprefix("sub-")
-    if f"sub-{number}" in people:
-        return f"sub-{number}"
-    same = [person for person in people if number.isdecimal() and person[4:].isdecimal()]
-    same = [person for person in same if int(person[4:]) == int(number)]
-    return same[0] if len(same) == 1 else None
-
-
-def read_participants(
-    folder: Path,  # BIDS folder
-) -> dict:  # 'sub-01' -> site, of those whose site is stated
-    "The sites of `participants.tsv`; `DataError` where it names nobody who is there, or gives somebody two sites."
-    path = folder / "participants.tsv"
-    rows = read_tsv(path) if path.is_file() else []
-    people = [p.name for p in people_folders(folder)]
-    found = [find_person(row.get("participant_id", ""), people) for row in rows]
-    if rows and people and not any(found):
-        fault = f"names none of the people here, such as {people[0]}"
-        raise DataError(path, fault, "Name them in a column participant_id, a tab between two columns")
-    sites = {}
-    for person, row in zip(found, rows, strict=True):
-        stated = [row[column] for column in SITE_COLUMNS if row.get(column, "n/a") not in ("", "n/a")]
-        if person and stated and sites.setdefault(person, stated[0]) != stated[0]:
-            fault = f"gives {person} two sites, {sites[person]} and {stated[0]}"
-            raise DataError(path, fault, "Leave the one that is right")
-    return sites
-
-
-# %% ../../nbs/1_data/08_bids.ipynb #b13
-def read_sidecar(
-    scan: Path,  # Scan
-) -> dict:
-    "What the JSON file beside a scan says; nothing where there is none."
-    path = scan.with_name(f"{stem(scan)}.json")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def site_of(
-    scan: Path,  # Scan
-    stated: str,  # By `participants.tsv`; empty where it does not say
-) -> str:
-    "Where a scan was made."
-    about = read_sidecar(scan)
-    institution = about.get("InstitutionName")
-    institution = " ".join(institution.split()) if isinstance(institution, str) else ""
-    if not stated or (stated == about.get("Manufacturer") and institution):
-        return institution or "unknown"
-    return stated
-
-
-def person_of(
-    name: str,  # 'sub-9709Ses1'
-) -> str:  # '9709'
-    "Who was scanned."
-    return re.sub(r"(?<=.)Ses\d+$", "", name.removeprefix("sub-"))
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b15
