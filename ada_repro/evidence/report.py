@@ -85,6 +85,7 @@ def read_predictions(
     return Predictions(slices.images[:, 0].numpy(), slices.consensus.numpy(), names, preds)
 
 
+# %% ../../nbs/5_evidence/11_report.ipynb #rp05c
 BESIDE = 4
 
 
@@ -154,6 +155,7 @@ def dice_rows(
     return rows
 
 
+# %% ../../nbs/5_evidence/11_report.ipynb #rp09c
 def without_empty(
     heads: list,  # Of the columns
     rows: list,  # A list of texts each, as long as the heads

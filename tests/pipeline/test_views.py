@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from ada_repro.core import ROOT
 from ada_repro.method.arms import arm_name
 
 ARMS = ["vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam", "baseline", "none", "random"]
-TOLD = ["profile.study.arms=[gradcam,none]", "profile.ada.size=6"]
+TOLD = ["-S", "profile.study.arms=[gradcam,none]", "-S", "profile.ada.size=6"]
 
 
 def git(folder, *words):
@@ -72,7 +71,7 @@ def test_plots_are_convergence_and_table_4(committed):
 def test_a_number_is_tried_and_shown_beside_the_run(committed, tmp_path):
     folder = copy_of(committed, tmp_path / "ada_repro")
     before = values(folder)
-    dvc(folder, "exp", "run", *chain.from_iterable(("-S", told) for told in TOLD))
+    dvc(folder, "exp", "run", *TOLD)
     after = values(folder)
     assert after["profile"]["ada"] == {**before["profile"]["ada"], "size": 6}
     assert {name for name in before if before[name] != after[name]} == {"smoke", "profile"}
