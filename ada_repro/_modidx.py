@@ -1652,6 +1652,7 @@ d = {
         },
         "ada_repro.pipeline.doctor": {
             "ada_repro.pipeline.doctor.Look": ("6_pipeline/doctor.html#look", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.basis": ("6_pipeline/doctor.html#basis", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.count_data": (
                 "6_pipeline/doctor.html#count_data",
                 "ada_repro/pipeline/doctor.py",
@@ -1662,10 +1663,6 @@ d = {
                 "ada_repro/pipeline/doctor.py",
             ),
             "ada_repro.pipeline.doctor.installed": ("6_pipeline/doctor.html#installed", "ada_repro/pipeline/doctor.py"),
-            "ada_repro.pipeline.doctor.last_records": (
-                "6_pipeline/doctor.html#last_records",
-                "ada_repro/pipeline/doctor.py",
-            ),
             "ada_repro.pipeline.doctor.locked_versions": (
                 "6_pipeline/doctor.html#locked_versions",
                 "ada_repro/pipeline/doctor.py",
@@ -1716,27 +1713,13 @@ d = {
             ),
             "ada_repro.pipeline.doctor.looked": ("6_pipeline/doctor.html#looked", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.main": ("6_pipeline/doctor.html#main", "ada_repro/pipeline/doctor.py"),
-            "ada_repro.pipeline.doctor.minutes": ("6_pipeline/doctor.html#minutes", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.misread": ("6_pipeline/doctor.html#misread", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.plain_params": (
                 "6_pipeline/doctor.html#plain_params",
                 "ada_repro/pipeline/doctor.py",
             ),
-            "ada_repro.pipeline.doctor.record_name": (
-                "6_pipeline/doctor.html#record_name",
-                "ada_repro/pipeline/doctor.py",
-            ),
             "ada_repro.pipeline.doctor.report": ("6_pipeline/doctor.html#report", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.said_by": ("6_pipeline/doctor.html#said_by", "ada_repro/pipeline/doctor.py"),
-            "ada_repro.pipeline.doctor.seconds_of": (
-                "6_pipeline/doctor.html#seconds_of",
-                "ada_repro/pipeline/doctor.py",
-            ),
-            "ada_repro.pipeline.doctor.size_of": ("6_pipeline/doctor.html#size_of", "ada_repro/pipeline/doctor.py"),
-            "ada_repro.pipeline.doctor.usable_cores": (
-                "6_pipeline/doctor.html#usable_cores",
-                "ada_repro/pipeline/doctor.py",
-            ),
             "ada_repro.pipeline.doctor.whole_time": (
                 "6_pipeline/doctor.html#whole_time",
                 "ada_repro/pipeline/doctor.py",

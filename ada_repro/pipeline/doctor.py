@@ -8,18 +8,15 @@ __all__ = [
     "LEAST_DISK_GB",
     "SHOWN",
     "SUBJECT",
-    "USUAL_S",
     "Look",
     "looked",
     "look_at_system",
-    "usable_cores",
     "look_at_threads",
     "look_at_gpu",
     "look_at_memory",
-    "size_of",
     "look_at_disk",
-    "locked_versions",
     "installed",
+    "locked_versions",
     "look_at_packages",
     "said_by",
     "look_at_checkout",
@@ -29,11 +26,8 @@ __all__ = [
     "look_at_params",
     "count_data",
     "look_at_data",
-    "record_name",
-    "seconds_of",
+    "basis",
     "whole_time",
-    "last_records",
-    "minutes",
     "look_at_work",
     "plain_params",
     "examine",
@@ -42,7 +36,6 @@ __all__ = [
 ]
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr03
-import json
 import os
 import platform
 import re
@@ -52,11 +45,9 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from graphlib import TopologicalSorter
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from statistics import median
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr06
@@ -97,11 +88,7 @@ def look_at_system() -> Look:
     return Look("System", f"{says} ({sys.executable})", tuple(problems))
 
 
-def usable_cores() -> int:
-    "How many processors this process may use."
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
+# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr09b
 def look_at_threads(
     params: dict,  # Of `params.yaml`; may be empty
 ) -> Look:
@@ -110,10 +97,11 @@ def look_at_threads(
 
     told = [f"{name}={os.environ[name]}" for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if name in os.environ]
     jobs = count_jobs(params)
-    says = f"{usable_cores()} cores; {jobs} {'stages' if jobs > 1 else 'stage'} at a time"
+    says = f"{os.cpu_count()} cores; {jobs} {'stages' if jobs > 1 else 'stage'} at a time"
     return Look("Threads", "; ".join([says, *told]))
 
 
+# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr09c
 def look_at_gpu() -> Look:
     "Which graphics card torch can use."
     import torch
@@ -126,7 +114,6 @@ def look_at_gpu() -> Look:
     return Look("GPU", "none that torch can use")
 
 
-# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr09s
 def look_at_memory() -> Look:
     "Memory, whole and free."
     import psutil
@@ -139,18 +126,6 @@ def look_at_memory() -> Look:
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr10
-def size_of(
-    folder: Path,  # With all in it
-) -> int:  # Bytes
-    "How much a folder takes; what vanishes meanwhile counts nothing."
-    total = 0
-    for at, _, names in os.walk(folder):
-        for name in names:
-            path = Path(at) / name
-            total += path.lstat().st_size if path.exists() else 0
-    return total
-
-
 def look_at_disk(
     root: Path,  # Of the project
 ) -> Look:
@@ -162,19 +137,11 @@ def look_at_disk(
     for folder in (root, root / "data", root / "figures"):
         if folder.exists() and not os.access(folder, os.W_OK):
             problems.append(f"{folder} may not be written to. Change its owner, or copy the project")
-    used = (size_of(root / "data") + size_of(root / ".dvc")) / 2**20
-    return Look("Disk", f"{free:.0f} GB free; data and DVC's cache take {used:.0f} MB", tuple(problems))
+    return Look("Disk", f"{free:.0f} GB free", tuple(problems))
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr12
 SHOWN = ("torch", "captum", "numpy", "scipy", "nibabel", "papermill", "dvc")
-
-
-def locked_versions(
-    text: str,  # Of requirements.lock
-) -> dict[str, str]:  # Package -> version
-    "What the lock asks for."
-    return dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", text))
 
 
 def installed(
@@ -187,6 +154,14 @@ def installed(
         return ""
 
 
+def locked_versions(
+    text: str,  # Of requirements.lock
+) -> dict[str, str]:  # Package -> version
+    "What the lock asks for."
+    return dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", text))
+
+
+# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr12b
 def look_at_packages(
     root: Path,  # Of the project
 ) -> Look:
@@ -235,6 +210,7 @@ def look_at_checkout(
     return Look("Checkout", f"{root}, commit {commit}", (told,) if apart else ())
 
 
+# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr15b
 def held_locks(
     folder: Path,  # With files `<name>.lock`
 ) -> list[str]:
@@ -251,7 +227,6 @@ def held_locks(
     return found
 
 
-# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr15s
 def look_at_runs(
     root: Path,  # Of the project
 ) -> Look:
@@ -330,84 +305,38 @@ def look_at_data(
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr24
-USUAL_S = {
-    "check": 5,
-    "phantom": 19,
-    "prepare": 16,
-    "baseline": 115,
-    "ada": 58,
-    "robustness": 31,
-    "weights": 7,
-    "iou": 7,
-    "figures": 7,
-}
-
-
-def record_name(
-    stage: str,  # As DVC calls it, such as ada@gradcam-paper-0
-) -> str:
-    "The name of its record in data/executed."
-    return stage.replace("robustness_baseline@", "robustness@baseline-").replace("@", "-")
-
-
-def seconds_of(
-    stages,  # Names
-    records: dict[str, float],  # Of the last run: name -> seconds
-    usual: dict[str, float],  # Kind of stage -> seconds; may be empty
-) -> dict[str, float]:  # Without those of which nothing is known
-    "How long each takes: as the last time, or as others of its kind, or as usual."
-    kinds = {}
-    for name, seconds in records.items():
-        kinds.setdefault(name.partition("-")[0], []).append(seconds)
-    known = usual | {kind: median(seconds) for kind, seconds in kinds.items()}
-    found = {}
-    for stage in stages:
-        name = record_name(stage)
-        seconds = records.get(name, known.get(name.partition("-")[0]))
-        if seconds is not None:
-            found[stage] = seconds
-    return found
-
-
-# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr24s
-def whole_time(
-    needs: dict,  # Stage -> those that must come before it
-    seconds: dict[str, float],  # Of each stage
-    jobs: int,  # How many at once
-) -> float:  # Seconds
-    "How long all take together, at least."
-    ends = {}
-    for stage in TopologicalSorter(needs).static_order():
-        ends[stage] = seconds.get(stage, 0) + max((ends[before] for before in needs.get(stage, ())), default=0)
-    return max([sum(seconds.values()) / jobs, *ends.values()])
-
-
-# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr26
-def last_records(
+def basis(
     root: Path,  # Of the project
     study: str,  # `<data set>-<profile>`
-) -> dict[str, float]:  # Name -> seconds; empty where the last run was of another study
-    "How long the stages of the last run took."
+) -> str:
+    "Whose times a guess rests on."
     import yaml
 
+    if not any((root / "data" / "executed").glob("*.json")):
+        return "as the laptop profile took on the machine of docs/benchmarks.md"
     lock = root / "dvc.lock"
     stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
-    if f"--name {study} " not in stages.get("figures", {}).get("cmd", ""):
-        return {}
-    records = {path.stem: json.loads(path.read_text()) for path in (root / "data" / "executed").glob("*.json")}
-    return {name: record["seconds"] for name, record in records.items() if "seconds" in record}
+    same = f"--name {study} " in stages.get("figures", {}).get("cmd", "")
+    return "as in the last run" if same else "as in the last run, of another study"
 
 
-def minutes(
-    seconds: float,  # At least 0
+def whole_time(
+    needs: dict,  # Of `to_run`
+    root: Path,  # Of the project
+    jobs: int,  # How many stages at once
 ) -> str:
-    "A time for people."
-    if seconds < 90:
-        return f"about {max(1, round(seconds / 10)) * 10} s"
-    return f"about {round(seconds / 60)} min" if seconds < 5400 else f"about {seconds / 3600:.1f} h"
+    "How long all of it takes, in words."
+    from ada_repro.pipeline.progress import Times, earlier, in_words, play_through
+
+    times = Times(earlier(root))
+    seconds = {stage: times.of(stage) for stage in needs}
+    unknown = [stage for stage in needs if seconds[stage] is None]
+    if unknown:
+        return f"nobody knows how long, as nothing is known of {unknown[0]}"
+    return f"about {in_words(play_through(needs, seconds, [], jobs))}"
 
 
-# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr26s
+# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr24b
 def look_at_work(
     params: dict,  # Of `params.yaml`
     root: Path,  # Of the project, in which this runs
@@ -419,14 +348,10 @@ def look_at_work(
     needs = to_run(Records(), [])
     if not needs:
         return Look("Would run", "nothing: tables and figures are up to date")
-    profile = params["profile"]["name"]
-    records = last_records(root, f"{params['data']['dataset']}-{profile}")
-    seconds = seconds_of(needs, records, USUAL_S if profile in ("laptop", "evidence") else {})
-    unknown = len(needs) - len(seconds)
-    time = minutes(whole_time(needs, seconds, count_jobs(params))) if seconds else "nobody knows how long"
-    rest = f" and {unknown} stages of which nothing is known" if seconds and unknown else ""
-    kinds = list(dict.fromkeys(stage.partition("@")[0] for stage in TopologicalSorter(needs).static_order()))
-    return Look("Would run", f"{len(needs)} stages ({', '.join(kinds)}), {time}{rest}")
+    kinds = ", ".join(dict.fromkeys(stage.partition("@")[0] for stage in needs))
+    time = whole_time(needs, root, count_jobs(params))
+    rests = basis(root, f"{params['data']['dataset']}-{params['profile']['name']}")
+    return Look("Would run", f"{len(needs)} stages ({kinds}), {time}, {rests}")
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr29
@@ -460,12 +385,13 @@ def examine(
     return looks
 
 
+# %% ../../nbs/6_pipeline/13_doctor.ipynb #dr29b
 def report(
-    looks: list[Look],
+    looks: list[Look],  # Of `examine`
 ) -> str:  # Lines
     "What to print."
     lines = [f"{look.name:<10} {look.says}" for look in looks]
-    problems = list(dict.fromkeys(chain.from_iterable(look.problems for look in looks)))
+    problems = dict.fromkeys(chain.from_iterable(look.problems for look in looks))  # each once
     found = [f"- {problem}" for problem in problems] or ["- none"]
     return "\n".join([*lines, "Problems", *found])
 
