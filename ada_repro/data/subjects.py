@@ -168,6 +168,7 @@ def find_person(
     return same[0] if len(same) == 1 else None
 
 
+# %% ../../nbs/1_data/07_subjects.ipynb #b12s
 def read_participants(
     folder: Path,  # BIDS folder
 ) -> dict:  # 'sub-01' -> site, of those whose site is stated

@@ -252,9 +252,12 @@ def to_run(
 
 # %% ../../nbs/6_pipeline/07_books.ipynb #b06
 AT_ONCE = 20  # stages that may wait for their entry
+
+
 AT_LEAST_EVERY_S = 30.0
 
 
+# %% ../../nbs/6_pipeline/07_books.ipynb #b06s
 class Ledger(Records):
     "Enters what was made."
 

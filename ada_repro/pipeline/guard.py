@@ -71,7 +71,10 @@ def files_below(
     "The file itself, or all files in the folder."
     if not path.is_dir():
         return [path]
-    return [Path(at, name) for at, _, names in os.walk(path) for name in names]
+    found = []
+    for at, _, names in os.walk(path):
+        found += [Path(at, name) for name in names]
+    return found
 
 
 def fingerprint(
@@ -100,6 +103,7 @@ def write_note(
     part.replace(task.file("json"))
 
 
+# %% ../../nbs/6_pipeline/06_guard.ipynb #g02s
 def is_noted(
     task: Task,  # Perhaps done
 ) -> bool:
@@ -139,6 +143,7 @@ def is_unwanted(
         return False
 
 
+# %% ../../nbs/6_pipeline/06_guard.ipynb #g04s
 @contextmanager
 def alone(
     task: Task,  # To begin
@@ -164,7 +169,11 @@ def alone(
 
 # %% ../../nbs/6_pipeline/06_guard.ipynb #g05
 PATIENCE_S = 10.0
+
+
 LOOK_EVERY_S = 0.5
+
+
 TOLD = []  # signals that came
 
 
@@ -196,6 +205,7 @@ def end(
         os.killpg(0, signal.SIGKILL)
 
 
+# %% ../../nbs/6_pipeline/06_guard.ipynb #g05s
 def watched(
     task: Task,  # To run
     lock: int,  # Open file that the command inherits

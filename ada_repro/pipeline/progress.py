@@ -237,6 +237,7 @@ def time_left(
     return play_through(board.left, seconds, list(board.since), room)
 
 
+# %% ../../nbs/6_pipeline/09_progress.ipynb #p08s
 def look(
     board: Board,  # Of the run
     room: int,  # How many stages at once

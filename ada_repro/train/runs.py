@@ -282,6 +282,7 @@ def ends_cycle(
     return beyond >= 0 and (ada_epochs == 0 or beyond % ada_epochs == 0)
 
 
+# %% ../../nbs/3_train/03_runs.ipynb #c14ns
 def run_through(
     state: State,  # Where to begin
     checkpoints: Path,  # Folder of this run's checkpoints

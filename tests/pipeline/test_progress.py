@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 from tqdm import tqdm
@@ -149,7 +150,7 @@ def test_a_board_shows_what_runs_and_counts_what_has_ended(tmp_path):
     needs = {"baseline@0": set(), "ada@a-0": {"baseline@0"}, "odd": set()}
     with tqdm(total=3, file=shown) as bar:
         board = Board(needs, Times({"ada": 10.0}), bar)
-        board.say = lambda line: shown.write(f"{line}\n")
+        board.say = partial(print, file=shown)
         board.begin("baseline@0", tmp_path / "log")
         (tmp_path / "log").write_text("hello\nbaseline:  25%|##5  | 10/40 [00:10<00:30, 1.0epoch/s]\r")
         look(board, 2)
