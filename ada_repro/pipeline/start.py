@@ -206,12 +206,12 @@ def as_pattern(
 
 # %% ../../nbs/6_pipeline/11_start.ipynb #c18ks
 def hide_unseen(
-    folder: Path,  # Of data sets
+    folder: Path,  # `data`, with data sets in `raw`
 ):
     "Keep from DVC what it cannot read, in a `.dvcignore` whose other lines stay."
-    if not folder.is_dir():
+    if not (folder / "raw").is_dir():
         return
-    lines = [as_pattern(path.relative_to(folder)) for path in find_unseen(folder)]
+    lines = [as_pattern(path.relative_to(folder)) for path in find_unseen(folder / "raw")]
     ignored = folder / ".dvcignore"
     before = ignored.read_text(encoding="utf-8") if ignored.is_file() else ""
     own = before.partition(UNSEEN)[0]
@@ -263,7 +263,7 @@ def repro(
     wait_for_others(root)
     params = read_params(root / "params.yaml")
     jobs = count_jobs(params)
-    hide_unseen(root / "data" / "raw")
+    hide_unseen(root / "data")
     mend(root)
     is_plain = not any(word.startswith("-") for word in words)
     if os.environ.get("SCHEDULER") or os.environ.get("SRUN"):
