@@ -1170,6 +1170,7 @@ d = {
         },
         "ada_repro.measure.occluded": {
             "ada_repro.measure.occluded.Copies": ("4_measure/occluded.html#copies", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.Layers": ("4_measure/occluded.html#layers", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.RowNorm": ("4_measure/occluded.html#rownorm", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.RowNorm.__call__": (
                 "4_measure/occluded.html#rownorm.__call__",
@@ -1179,22 +1180,52 @@ d = {
                 "4_measure/occluded.html#rownorm.__init__",
                 "ada_repro/measure/occluded.py",
             ),
+            "ada_repro.measure.occluded.Up": ("4_measure/occluded.html#up", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.WideConv": (
+                "4_measure/occluded.html#wideconv",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.WideConv.__call__": (
+                "4_measure/occluded.html#wideconv.__call__",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.WideConv.__init__": (
+                "4_measure/occluded.html#wideconv.__init__",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.applied": ("4_measure/occluded.html#applied", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.copies_at_once": (
+                "4_measure/occluded.html#copies_at_once",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.copies_through": (
                 "4_measure/occluded.html#copies_through",
                 "ada_repro/measure/occluded.py",
             ),
             "ada_repro.measure.occluded.cut": ("4_measure/occluded.html#cut", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.doubled": ("4_measure/occluded.html#doubled", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.for_pixels": (
+                "4_measure/occluded.html#for_pixels",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.grown": ("4_measure/occluded.html#grown", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.inside": ("4_measure/occluded.html#inside", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.layers_of": (
+                "4_measure/occluded.html#layers_of",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.overwriting": (
                 "4_measure/occluded.html#overwriting",
                 "ada_repro/measure/occluded.py",
             ),
+            "ada_repro.measure.occluded.paste": ("4_measure/occluded.html#paste", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.pooled": ("4_measure/occluded.html#pooled", "ada_repro/measure/occluded.py"),
             "ada_repro.measure.occluded.predict_occluded": (
                 "4_measure/occluded.html#predict_occluded",
+                "ada_repro/measure/occluded.py",
+            ),
+            "ada_repro.measure.occluded.predict_wholes": (
+                "4_measure/occluded.html#predict_wholes",
                 "ada_repro/measure/occluded.py",
             ),
             "ada_repro.measure.occluded.through": ("4_measure/occluded.html#through", "ada_repro/measure/occluded.py"),
@@ -1203,6 +1234,10 @@ d = {
                 "ada_repro/measure/occluded.py",
             ),
             "ada_repro.measure.occluded.upward": ("4_measure/occluded.html#upward", "ada_repro/measure/occluded.py"),
+            "ada_repro.measure.occluded.wholes_through": (
+                "4_measure/occluded.html#wholes_through",
+                "ada_repro/measure/occluded.py",
+            ),
             "ada_repro.measure.occluded.window": ("4_measure/occluded.html#window", "ada_repro/measure/occluded.py"),
         },
         "ada_repro.measure.rescan": {
@@ -1267,6 +1302,10 @@ d = {
             ),
             "ada_repro.measure.robustness.score_parts": (
                 "4_measure/robustness.html#score_parts",
+                "ada_repro/measure/robustness.py",
+            ),
+            "ada_repro.measure.robustness.stacked": (
+                "4_measure/robustness.html#stacked",
                 "ada_repro/measure/robustness.py",
             ),
             "ada_repro.measure.robustness.weight_files": (

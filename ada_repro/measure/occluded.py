@@ -4,26 +4,35 @@
 
 # %% auto #0
 __all__ = [
+    "LANES",
     "Copies",
     "inside",
     "cut",
+    "paste",
     "window",
     "grown",
     "applied",
     "through",
     "pooled",
     "RowNorm",
+    "for_pixels",
+    "WideConv",
     "overwriting",
+    "Up",
+    "Layers",
+    "layers_of",
     "doubled",
     "upsampled",
     "upward",
     "copies_through",
+    "wholes_through",
+    "copies_at_once",
     "predict_occluded",
+    "predict_wholes",
 ]
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c02
 import math
-from functools import partial
 from math import ceil
 from typing import NamedTuple
 
@@ -39,7 +48,7 @@ from ..method.unet import UNet
 class Copies(NamedTuple):
     "Many copies of one image as a layer sees them."
 
-    whole: Tensor  # (1, C, N, N), the image
+    whole: Tensor  # (1, C, N, N), the image; any of that shape once the squares cover all of it
     part: Tensor  # (n, C, side, side), a square of each copy; outside it the copy is the image
     at: Tensor  # (n, 2), row and column of the squares' corners
 
@@ -68,6 +77,20 @@ def cut(
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c06
+def paste(
+    x: Tensor,  # (n, C, N, N), channels last; is changed
+    part: Tensor,  # (n, C, side, side), a square for each
+    at: Tensor,  # (n, 2), where it goes
+):  # The same x
+    "Put a square into each image."
+    n, channels, N, _ = x.shape
+    copy, rows, cols = inside(at, part.shape[-1])
+    places = ((copy * N + rows) * N + cols).flatten()
+    pixels = x.permute(0, 2, 3, 1).view(-1, channels)
+    pixels.index_copy_(0, places, part.permute(0, 2, 3, 1).reshape(-1, channels))
+    return x
+
+
 def window(
     seen: Copies,  # As a layer sees them
     at: Tensor,  # (n, 2), corners
@@ -76,10 +99,7 @@ def window(
     "A larger square of each copy, filled from the image."
     if side == seen.part.shape[-1]:
         return seen.part
-    larger = cut(seen.whole, at, side)
-    square = inside(seen.at - at, seen.part.shape[-1])
-    larger.permute(0, 2, 3, 1)[square] = seen.part.permute(0, 2, 3, 1)
-    return larger
+    return paste(cut(seen.whole, at, side), seen.part, seen.at - at)
 
 
 def grown(
@@ -115,7 +135,8 @@ def through(
     part = applied(layers, window(seen, at, side))
     if keep < side:
         part = cut(part, changed - at, keep)
-    return Copies(applied(layers, seen.whole), part, changed)
+    whole = part[:1] if keep == n else applied(layers, seen.whole)
+    return Copies(whole, part, changed)
 
 
 def pooled(
@@ -155,6 +176,49 @@ class RowNorm:
         return x
 
 
+# %% ../../nbs/4_measure/02_occluded.ipynb #c08e
+LANES = 16  # numbers that a processor multiplies at once
+
+
+def for_pixels(
+    weight: Tensor,  # (out, in, 3, 3)
+    pixels: int,  # Side by side
+) -> Tensor:  # (pixels * out, in, 3, 2 + pixels)
+    "One kernel for each of some pixels side by side."
+    out, channels, height, width = weight.shape
+    kernels = weight.new_zeros(pixels, out, channels, height, width + pixels - 1)
+    for i in range(pixels):
+        kernels[i, ..., i : i + width] = weight
+    return kernels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+
+
+class WideConv:
+    "A convolution of 3 x 3 that makes several pixels at once where it has few channels."
+
+    def __init__(
+        self,
+        weight: Tensor,  # (out, in, 3, 3)
+        bias: Tensor | None = None,  # (out,)
+    ):
+        self.weight, self.bias = weight, bias
+        self.pixels = min(LANES // len(weight), 8) if weight.device.type == "cpu" else 1
+        if self.pixels > 1:
+            self.kernels = for_pixels(weight, self.pixels)
+            self.biases = None if bias is None else bias.repeat(self.pixels)
+
+    def __call__(
+        self,
+        x: Tensor,  # (n, in, H, W)
+    ) -> Tensor:  # (n, out, H, W)
+        "The same values as `conv2d`."
+        n, _, H, W = x.shape
+        if self.pixels < 2 or W % self.pixels or not x.is_contiguous(memory_format=torch.channels_last):
+            return F.conv2d(x, self.weight, self.bias, padding=1)
+        y = F.conv2d(x, self.kernels, self.biases, stride=(1, self.pixels), padding=1)
+        return y.permute(0, 2, 3, 1).reshape(n, H, W, len(self.weight)).permute(0, 3, 1, 2)
+
+
+# %% ../../nbs/4_measure/02_occluded.ipynb #c08h
 def overwriting(
     block,  # Layers of a trained network, in eval mode
 ) -> list:  # Functions of (n, C, H, W); the first, if it is no convolution, overwrites what it is given
@@ -165,9 +229,45 @@ def overwriting(
             layers.append(RowNorm(layer))
         elif isinstance(layer, nn.ReLU):
             layers.append(F.relu_)
+        elif isinstance(layer, nn.Conv2d):
+            layers.append(WideConv(layer.weight, layer.bias))
         elif not isinstance(layer, nn.Dropout2d):
             layers.append(layer)
     return layers
+
+
+# %% ../../nbs/4_measure/02_occluded.ipynb #c08i
+class Up(NamedTuple):
+    "A block of the way up."
+
+    of_both: WideConv  # The first convolution
+    of_below: list  # Its part of what comes from below
+    of_across: list  # Its part of what comes from the way down
+    rest: list
+
+
+class Layers(NamedTuple):
+    "A U-Net as functions of (n, C, H, W)."
+
+    down: list  # For each level, a list
+    bottleneck: list
+    up: list  # For each level, an `Up`
+    head: list
+
+
+def layers_of(
+    model: UNet,  # Is put into eval mode
+) -> Layers:
+    "What a network does."
+    model.eval()
+    up = []
+    for conv, *rest in model.up:
+        below = conv.in_channels - conv.out_channels
+        of_below = WideConv(conv.weight[:, :below], conv.bias)
+        of_across = WideConv(conv.weight[:, below:])
+        up.append(Up(WideConv(conv.weight, conv.bias), [of_below], [of_across], overwriting(rest)))
+    down = [overwriting(block) for block in model.down]
+    return Layers(down, overwriting(model.bottleneck), up, overwriting([model.head]))
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c10
@@ -187,58 +287,98 @@ def upsampled(
     side = min(ceil((seen.part.shape[-1] + 1) * step), 2 * n)
     at = (((seen.at - 1) * step).floor().long() + 1).clamp(0, 2 * n - side)
     part = doubled(window(seen, torch.zeros_like(seen.at), n))
-    if side < 2 * n:
-        part = cut(part, at, side)
-    return Copies(doubled(seen.whole), part, at)
+    if side == 2 * n:
+        return Copies(part[:1], part, at)
+    return Copies(doubled(seen.whole), cut(part, at, side), at)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c10b
 def upward(
-    block,  # Of the way up
+    layers: Up,  # One of `Layers.up`
     below: Copies,  # Upsampled, from below
     across: Copies,  # From the way down, in smaller squares
 ) -> Copies:
     "What comes out of a block that sees two things side by side."
-    conv, channels = block[0], below.whole.shape[1]
-    below = through([partial(F.conv2d, weight=conv.weight[:, :channels], bias=conv.bias, padding=1)], below, 1)
-    across = through([partial(F.conv2d, weight=conv.weight[:, channels:], padding=1)], across, 1)
-    both = below.part + window(across, below.at, below.part.shape[-1])
-    return through(overwriting(block[1:]), Copies(below.whole + across.whole, both, below.at), 1)
+    below, across = through(layers.of_below, below, 1), through(layers.of_across, across, 1)
+    n, side = below.whole.shape[-1], below.part.shape[-1]
+    if side < n:
+        both = below.part + window(across, below.at, side)
+        return through(layers.rest, Copies(below.whole + across.whole, both, below.at), 1)
+    squares = cut(below.part, across.at, across.part.shape[-1]) + across.part
+    both = paste(below.part.add_(across.whole), squares, across.at)
+    return through(layers.rest, Copies(both[:1], both, below.at), 1)
 
 
 def copies_through(
-    model: UNet,  # In eval mode
+    layers: Layers,  # Of the network
     seen: Copies,  # Of the image
 ) -> Copies:  # Of the logits
     "The U-Net, level by level."
     levels = []
-    for block in model.down:
-        levels.append(through(overwriting(block), seen, 2))
+    for block in layers.down:
+        levels.append(through(block, seen, 2))
         seen = pooled(levels[-1])
-    seen = through(overwriting(model.bottleneck), seen, 2)
-    for block, level in zip(model.up, reversed(levels), strict=True):
+    seen = through(layers.bottleneck, seen, 2)
+    for block, level in zip(layers.up, reversed(levels), strict=True):
         seen = upward(block, upsampled(seen), level)
-    return through([model.head], seen, 1)
+    return through(layers.head, seen, 1)
+
+
+# %% ../../nbs/4_measure/02_occluded.ipynb #c10w
+def wholes_through(
+    layers: Layers,  # Of the network
+    x: Tensor,  # Images (n, 1, N, N), channels last
+) -> Tensor:  # Logits (n, 1, N, N)
+    "The U-Net for whole images."
+    levels = []
+    for block in layers.down:
+        levels.append(applied(block, x))
+        x = F.max_pool2d(levels[-1], 2)
+    x = applied(layers.bottleneck, x)
+    for block, level in zip(layers.up, reversed(levels), strict=True):
+        x = applied(block.rest, block.of_both(torch.cat([doubled(x), level], 1)))
+    return applied(layers.head, x)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c11
+def copies_at_once(
+    layers: Layers,  # Of the network
+    n: int,  # Side of the image, in pixels
+) -> int:  # 64 of a small network, 32 of a large one
+    "How many copies are worth to be predicted together: with more of them, less is done twice."
+    width = len(layers.down[0][0].weight)
+    return max(32, min(64, 2**22 // (width * n * n)))
+
+
 @torch.no_grad()
 def predict_occluded(
-    model: UNet,  # Image -> logits
+    network,  # A `UNet`, image -> logits, or its `Layers`
     image: Tensor,  # (1, 1, N, N)
     corners: Tensor,  # (cells, 2), row and column of the square to hide in each copy
     size: int,  # Side of the squares, in pixels
     threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
-    batch_size: int = 32,  # Copies at a time
+    batch_size: int = 0,  # Copies at a time; 0: as of `copies_at_once`
 ) -> Tensor:  # (cells, N, N), bool
     "The pixels predicted to be grey matter in each copy of the image."
-    model.eval()
+    layers = network if isinstance(network, Layers) else layers_of(network)
     n, least = image.shape[-1], math.log(threshold / (1 - threshold))
     image = image.contiguous(memory_format=torch.channels_last)
     preds = []
-    for some in corners.split(batch_size):
+    for some in corners.split(batch_size or copies_at_once(layers, n)):
         at = some.clamp(max=n - size)
         holes = cut(occlude(image, window_mask(some, size, (n, n))), at, size)
-        logits = copies_through(model, Copies(image, holes, at))
+        logits = copies_through(layers, Copies(image, holes, at))
         preds.append(window(logits, torch.zeros_like(at), n)[:, 0] > least)
     return torch.cat(preds)
+
+
+# %% ../../nbs/4_measure/02_occluded.ipynb #c11w
+@torch.no_grad()
+def predict_wholes(
+    layers: Layers,  # Of the network
+    images: Tensor,  # (n, 1, N, N)
+    threshold: float,  # Probability from which a pixel is grey matter, in (0, 1)
+) -> Tensor:  # (n, N, N), bool
+    "The same for whole images."
+    logits = wholes_through(layers, images.contiguous(memory_format=torch.channels_last))
+    return logits[:, 0] > math.log(threshold / (1 - threshold))

@@ -9,6 +9,7 @@ __all__ = [
     "cell_groups",
     "score_changed",
     "group_means",
+    "stacked",
     "score_parts",
     "predict_cells",
     "evaluate_slice",
@@ -36,7 +37,7 @@ from ..method.unet import UNet
 from ..train.runs import load_model
 from ..train.training import predict
 from .metrics import as_mask, counts, dice_score, ratios, score_copies
-from .occluded import predict_occluded
+from .occluded import Layers, layers_of, predict_occluded, predict_wholes
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c05
@@ -58,23 +59,39 @@ def score_changed(
     target: Tensor,  # Ground truth (H, W), bool, on the CPU
     original: Tensor,  # Prediction of the untouched slice (H, W), bool, on the CPU
     spacing_mm: float,  # Side of a pixel
-) -> pd.DataFrame:  # A row per copy, a column per metric
+) -> dict:  # Each metric of Table 1: (cells,)
     "Table 1 for each copy."
-    changed = (preds != original).any((1, 2))
+    changed = (preds != original).flatten(1).any(1)
     different = torch.cat([original[None], preds[changed]])
-    scores = pd.DataFrame(score_copies(different, target, (spacing_mm, spacing_mm)))
-    row = torch.where(changed, changed.cumsum(0), 0)  # 0: that of the original
-    return scores.iloc[row].reset_index(drop=True)
+    scores = score_copies(different, target, (spacing_mm, spacing_mm))
+    which = torch.where(changed, changed.cumsum(0), 0).numpy()  # 0: that of the original
+    return {metric: values[which] for metric, values in scores.items()}
 
 
 def group_means(
-    scores: pd.DataFrame,  # A row per copy, a column per metric
-    groups: np.ndarray,  # (cells,) group of each copy
-) -> pd.DataFrame:  # A row per group: `cells`, `empty` predictions among them, mean of each metric where it is defined
+    scores: dict,  # Each metric of each copy: (copies,)
+    groups,  # (copies,), group of each
+) -> dict:  # Of each group: `group`, mean of each metric where it is defined, `cells`, `empty` predictions among them
     "The mean of each metric over the copies of each group."
-    by = scores.groupby(groups)
-    empty = scores.PPV.isna().groupby(groups).sum()
-    return by.mean().assign(cells=by.size(), empty=empty).rename_axis("group").reset_index()
+    names, which = np.unique(groups, return_inverse=True)
+    means = pd.DataFrame(scores).groupby(which).mean()
+    empty = np.bincount(which, np.isnan(scores["PPV"])).astype(int)
+    return {
+        "group": names,
+        **{name: means[name].to_numpy() for name in scores},
+        "cells": np.bincount(which),
+        "empty": empty,
+    }
+
+
+def stacked(
+    tables: list[dict],  # Columns of each; the first has all
+) -> pd.DataFrame:  # NaN where a table has no such column
+    "Tables one below the other."
+    columns = {}
+    for name in tables[0]:
+        columns[name] = np.concatenate([t.get(name, np.full(len(t["group"]), np.nan)) for t in tables])
+    return pd.DataFrame(columns)
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c10b
@@ -82,17 +99,16 @@ def score_parts(
     preds: Tensor,  # Predictions of copies (n, H, W), bool, on the CPU
     target: Tensor,  # Ground truth (H, W), bool, on the CPU
     hidden: Tensor,  # Where each copy has its hole (n, H, W), bool, on the CPU
-) -> pd.DataFrame:  # A row per copy and part, a column per ratio
+) -> dict:  # 'inside' and 'outside' -> each ratio of Table 1: (n,)
     "The ratios of Table 1 inside and outside the hole of each copy."
     pred, target, hidden = (as_mask(mask) for mask in (preds, target, hidden))
     parts = {"inside": hidden, "outside": ~hidden}
-    scores = {name: pd.DataFrame(ratios(*counts(pred, target, part))) for name, part in parts.items()}
-    return pd.concat(scores)
+    return {name: ratios(*counts(pred, target, part)) for name, part in parts.items()}
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c11
 def predict_cells(
-    model: nn.Module,  # Image -> logits
+    network,  # Image -> logits, or the `Layers` of a U-Net
     image: Tensor,  # (1, 1, H, W)
     size: int,  # Side of a cell, in pixels
     threshold: float,  # Probability from which a pixel is grey matter
@@ -102,39 +118,38 @@ def predict_cells(
     "The copies of Algorithm 2, predicted; on the CPU."
     corners = torch.tensor(occlusion_grid(image.shape[-1], size), device=image.device)
     masks = window_mask(corners, size, image.shape[-2:])
-    if type(model) is UNet:
-        preds = predict_occluded(model, image, corners, size, threshold)
+    if isinstance(network, Layers):
+        preds = predict_occluded(network, image, corners, size, threshold)
     else:
-        preds = predict(model, occlude(image, masks), threshold)
+        preds = predict(network, occlude(image, masks), threshold)
     return preds.cpu(), ~masks.cpu()
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c11b
 def evaluate_slice(
-    model: nn.Module,  # Image -> logits
+    network,  # Image -> logits, or the `Layers` of a U-Net
     image: Tensor,  # (1, 1, H, W)
-    targets: Tensor,  # (raters, H, W), bool
-    target: Tensor,  # Their consensus (H, W), bool, not empty
+    target: Tensor,  # Ground truth (H, W), bool, not empty
     spacing_mm: float,  # Side of a pixel
     size: int,  # Side of a cell, in pixels
     near_px: float,  # Cells at most this far from the ground truth are near, in pixels
     threshold: float,  # Probability from which a pixel is grey matter
 ) -> tuple[pd.DataFrame, Tensor]:  # A row per group; predictions (2, H, W) of the original and without context
     "Tables 3 and 4 of one slice."
-    preds, hidden = predict_cells(model, image, size, threshold)
-    wholes = predict(model, torch.cat([image, image * target]), threshold).cpu()
+    preds, hidden = predict_cells(network, image, size, threshold)
+    whole = predict_wholes if isinstance(network, Layers) else predict
+    wholes = whole(network, torch.cat([image, image * target]), threshold).cpu()
     target, original = target.cpu(), wholes[0]
     groups = cell_groups(target, size, near_px)
     touching = groups == "touching"
     parts = score_parts(preds[touching], target, hidden[touching])
-    means = [
-        group_means(score_changed(wholes, target, original, spacing_mm), np.array(["original", "context"])),
+    both = {ratio: np.concatenate([part[ratio] for part in parts.values()]) for ratio in parts["inside"]}
+    tables = [
+        group_means(score_changed(wholes, target, original, spacing_mm), ["original", "context"]),
         group_means(score_changed(preds, target, original, spacing_mm), groups),
-        group_means(parts, parts.index.get_level_values(0)),
+        group_means(both, np.repeat(list(parts), touching.sum())),
     ]
-    rows = pd.concat(means, ignore_index=True)
-    dice = [dice_score(original, rater) for rater in targets.cpu()]
-    return rows.assign(DSC_raters=np.where(rows.group == "original", np.nanmean(dice), np.nan)), wholes
+    return stacked(tables), wholes
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c12n
@@ -151,15 +166,20 @@ def evaluate(
 ]:  # A row per slice and group; predictions as of `evaluate_slice` (N, 2, H, W), bool
     "Tables 3 and 4 of all slices."
     images, consensus = slices.images, slices.consensus
+    network = layers_of(model) if type(model) is UNet else model
     how = (size, near_px, threshold)
-    who = slices.table.filter(["site", "subject", "person", "slice"]).to_dict("records")
-    rows, preds = [], []
+    tables, preds, agreed = [], [], []
     with torch.autocast(images.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        for i, at in enumerate(tqdm(slices.table.itertuples(), total=len(slices), desc=desc, unit="slice")):
-            one, wholes = evaluate_slice(model, images[i : i + 1], slices.targets[i], consensus[i], at.spacing_mm, *how)
-            rows.append(one.assign(**who[i]))
+        for i, mm in enumerate(tqdm(slices.table.spacing_mm, desc=desc, unit="slice")):
+            rows, wholes = evaluate_slice(network, images[i : i + 1], consensus[i], mm, *how)
+            tables.append(rows)
             preds.append(wholes.numpy())
-    return pd.concat(rows, ignore_index=True), np.stack(preds)
+            agreed.append(np.nanmean([dice_score(wholes[0], rater) for rater in slices.targets[i].cpu()]))
+    rows = pd.concat(tables, ignore_index=True)
+    numbers = np.repeat(range(len(slices)), [len(table) for table in tables])
+    whose = slices.table.filter(["site", "subject", "person", "slice"]).iloc[numbers].reset_index(drop=True)
+    dice = np.where(rows.group == "original", np.take(agreed, numbers), np.nan)
+    return rows.assign(DSC_raters=dice).join(whose), np.stack(preds)
 
 
 # %% ../../nbs/4_measure/03_robustness.ipynb #c17

@@ -12,7 +12,15 @@ from ada_repro.core import named_generator
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
 from ada_repro.measure.metrics import score
-from ada_repro.measure.occluded import RowNorm, applied, overwriting, predict_occluded
+from ada_repro.measure.occluded import (
+    RowNorm,
+    WideConv,
+    applied,
+    layers_of,
+    overwriting,
+    predict_occluded,
+    wholes_through,
+)
 from ada_repro.measure.robustness import cell_groups, evaluate, evaluate_run, score_parts
 from ada_repro.method.mask import build_robustness_data, occlusion_grid
 from ada_repro.method.unet import UNet, block
@@ -84,10 +92,10 @@ def test_inside_and_outside_counted_by_hand():
     pred[0, 2, 0:4] = True
     pred[0, 3, 5] = True  # outside: both found, one wrong; inside: one of two found, one wrong
     parts = score_parts(pred, target[0], hidden)
-    assert parts.loc["inside"].to_dict("records") == [{"DSC": 50, "TPR": 50, "TNR": 75, "PPV": 50}]
-    assert parts.loc["outside"].to_dict("records") == [
-        pytest.approx({"DSC": 80, "TPR": 100, "TNR": 100 * 27 / 28, "PPV": 200 / 3})
-    ]
+    inside, outside = ({name: values.item() for name, values in part.items()} for part in parts.values())
+    assert list(parts) == ["inside", "outside"]
+    assert inside == {"DSC": 50, "TPR": 50, "TNR": 75, "PPV": 50}
+    assert outside == pytest.approx({"DSC": 80, "TPR": 100, "TNR": 100 * 27 / 28, "PPV": 200 / 3})
 
 
 @pytest.mark.parametrize("n, size", [(8, 3), (16, 4), (40, 5), (40, 7), (48, 30), (64, 20), (80, 10), (136, 10)])
@@ -198,4 +206,28 @@ def test_layers_that_overwrite_leave_their_input_alone_and_say_the_same():
     before = x.clone()
     with torch.no_grad():
         assert torch.equal(applied(overwriting(layers), x), layers(x))
+    assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 16])
+@pytest.mark.parametrize("out", [1, 2, 5, 8, 16])
+@pytest.mark.parametrize("W", [7, 12, 16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_several_pixels_at_once_are_those_of_a_convolution(channels, out, W, layout):
+    conv = torch.nn.Conv2d(channels, out, 3, padding=1).to(memory_format=torch.channels_last).eval()
+    x = torch.randn(3, channels, 9, W).contiguous(memory_format=layout)
+    for bias in (conv.bias, None):
+        with torch.no_grad():
+            one, many = torch.conv2d(x, conv.weight, bias, padding=1), WideConv(conv.weight, bias)(x)
+            exact = torch.conv2d(x.double(), conv.weight.double(), None if bias is None else bias.double(), padding=1)
+        assert one.shape == many.shape and (many - exact).abs().max() <= 2 * (one - exact).abs().max() + 1e-6
+
+
+def test_whole_images_through_the_layers_are_those_of_the_network():
+    torch.manual_seed(0)
+    model = UNet(8).to(memory_format=torch.channels_last).eval()
+    x = torch.randn(3, 1, 40, 40).contiguous(memory_format=torch.channels_last)
+    before = x.clone()
+    with torch.no_grad():
+        assert torch.allclose(wholes_through(layers_of(model), x), model(x), atol=1e-5)
     assert torch.equal(x, before)
