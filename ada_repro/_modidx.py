@@ -1752,7 +1752,6 @@ d = {
             ),
             "ada_repro.pipeline.doctor.looked": ("6_pipeline/doctor.html#looked", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.main": ("6_pipeline/doctor.html#main", "ada_repro/pipeline/doctor.py"),
-            "ada_repro.pipeline.doctor.misread": ("6_pipeline/doctor.html#misread", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.plain_params": (
                 "6_pipeline/doctor.html#plain_params",
                 "ada_repro/pipeline/doctor.py",

@@ -22,7 +22,6 @@ __all__ = [
     "look_at_checkout",
     "held_locks",
     "look_at_runs",
-    "misread",
     "look_at_params",
     "count_data",
     "look_at_data",
@@ -242,19 +241,6 @@ def look_at_runs(
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr18
-def misread(
-    params: dict,  # Of `read_params`
-) -> list[str]:  # A line each
-    "What can be read and yet means nothing."
-    problems = []
-    for name, choice in (("profile", "laptop"), ("data", "phantom")):
-        value = params.get(name)
-        if not isinstance(value, dict):
-            remedy = f"With a star it is the section: {name}: *{value or choice}"
-            problems.append(f"params.yaml: {name} is {value!r}. {remedy}")
-    return problems
-
-
 def look_at_params(
     root: Path,  # Of the project
 ) -> Look:
@@ -262,8 +248,6 @@ def look_at_params(
     from ada_repro.pipeline.params import check_spelling, read_params, stage_parameters
 
     params = read_params(root / "params.yaml")
-    if problems := misread(params):
-        return Look("Asked for", "cannot be told", tuple(problems))
     check_spelling(params, stage_parameters(root / "nbs" / "experiments"))
     profile, data = params["profile"], params["data"]
     runs = len(profile["study"]["arms"]) * len(profile["repeat"]["seeds"]) * len(data["repeat"]["folds"])
@@ -297,7 +281,7 @@ def look_at_data(
     found = [folder for folder in sorted(raw.glob("*")) if folder.is_dir()]
     says = "; ".join(f"{folder.name}: {count_data(folder)}" for folder in found) or "none in data/raw"
     data = params.get("data")
-    chosen = data["dataset"] if isinstance(data, dict) else "phantom"
+    chosen = data["dataset"] if data else "phantom"
     remedy = "README.md says under 'Your data' what to put where; or choose data: *phantom"
     missing = f"data/raw/{chosen} is not there. {remedy}"
     there = chosen == "phantom" or raw / chosen in found
@@ -329,11 +313,11 @@ def whole_time(
     from ada_repro.pipeline.progress import Times, earlier, in_words, play_through
 
     times = Times(earlier(root))
-    seconds = {stage: times.of(stage) for stage in needs}
-    unknown = [stage for stage in needs if seconds[stage] is None]
-    if unknown:
-        return f"nobody knows how long, as nothing is known of {unknown[0]}"
-    return f"about {in_words(play_through(needs, seconds, [], jobs))}"
+    known = {stage: times.of(stage) for stage in needs}
+    unknown = [stage for stage in needs if known[stage] is None]
+    whole = play_through(needs, {stage: seconds or 0.0 for stage, seconds in known.items()}, [], jobs)
+    without = f" without {', '.join(unknown)}, of which nothing is known" if unknown else ""
+    return f"about {in_words(whole)}{without}"
 
 
 # %% ../../nbs/6_pipeline/13_doctor.ipynb #dr24b
@@ -362,10 +346,9 @@ def plain_params(
     from ada_repro.pipeline.params import read_params
 
     try:
-        params = read_params(root / "params.yaml")
+        return read_params(root / "params.yaml")
     except (OSError, ValueError):
         return {}
-    return {} if misread(params) else params
 
 
 def examine(

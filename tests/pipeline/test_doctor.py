@@ -83,7 +83,7 @@ def without_scm(folder):
     [
         (broken_params, ["params.yaml cannot be read"]),
         (misspelt, ["no stage knows cylces", "Did you mean cycles?"]),
-        (word, ["profile is 'smoke'", "profile: *smoke"]),
+        (word, ["params.yaml: profile", "profile: *smoke"]),
         (own_data, ["data/raw/bids is not there", "README.md"]),
         (broken_graph, ["dvc.yaml"]),
         (cut_lock, ["dvc.lock was cut off", "make repro"]),
@@ -138,4 +138,4 @@ def test_the_whole_takes_as_long_as_its_longest_chain(tmp_path, jobs, words):
     (tmp_path / "data" / "executed").mkdir(parents=True)
     (tmp_path / "data" / "executed" / "iou.json").write_text(json.dumps({"seconds": 40.0}))
     assert whole_time({"iou": set(), "iou@b": {"iou"}, "iou@c": set()}, tmp_path, jobs) == words
-    assert "nothing is known of figures" in whole_time({"figures": set()}, tmp_path, jobs)
+    assert "without figures, of which nothing is known" in whole_time({"figures": set()}, tmp_path, jobs)
