@@ -1976,6 +1976,21 @@ d = {
                 "ada_repro/pipeline/progress.py",
             ),
         },
+        "ada_repro.pipeline.spent": {
+            "ada_repro.pipeline.spent.core_seconds": (
+                "6_pipeline/spent.html#core_seconds",
+                "ada_repro/pipeline/spent.py",
+            ),
+            "ada_repro.pipeline.spent.counted": ("6_pipeline/spent.html#counted", "ada_repro/pipeline/spent.py"),
+            "ada_repro.pipeline.spent.joules_between": (
+                "6_pipeline/spent.html#joules_between",
+                "ada_repro/pipeline/spent.py",
+            ),
+            "ada_repro.pipeline.spent.read_counters": (
+                "6_pipeline/spent.html#read_counters",
+                "ada_repro/pipeline/spent.py",
+            ),
+        },
         "ada_repro.pipeline.stage": {
             "ada_repro.pipeline.stage.Job": ("6_pipeline/stage.html#job", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.Job.copy": ("6_pipeline/stage.html#job.copy", "ada_repro/pipeline/stage.py"),

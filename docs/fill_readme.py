@@ -3,6 +3,8 @@
 A part is put between `<!-- its name -->` and `<!-- end -->`, wherever a page has these lines.
 """
 
+from itertools import product
+
 import pandas as pd
 
 from ada_repro.core import FIGURES, ROOT
@@ -76,6 +78,36 @@ def verdicts():
     return markdown(["", "claim", "measured", *STUDIES], rows)
 
 
+SCALES = {  # profile -> what its columns are called
+    "evidence": "40 + 3 x 3 epochs",
+    "schedule": "the paper's 100 + 31 x 30 epochs, small",
+    "paper": "the paper's own size",
+}
+KINDS = {"phantom": "simulated", "gm_challenge": "real"}
+
+
+def short_verdict(table, key):
+    "A verdict and its value, without the interval."
+    if key not in table.index:
+        return "–"
+    one = table.loc[key]
+    return f"**{one.verdict}**" if pd.isna(one.value) else f"**{one.verdict}** {one.value:.2f}"
+
+
+def scales():
+    "Every claim at every scale that is published."
+    tables, says = {}, {}
+    for (profile, scale), (data, kind) in product(SCALES.items(), KINDS.items()):
+        path = FIGURES / "published" / f"{data}-{profile}" / "claims.csv"
+        if path.is_file():
+            table = read_table(path).set_index("claim")
+            tables[f"{scale}, {kind}"] = table
+            says |= table.says.to_dict()
+    claims = [key for key in says if not key.endswith(YARDSTICK)]
+    rows = [[key, says[key], *(short_verdict(table, key) for table in tables.values())] for key in claims]
+    return markdown(["", "claim", *tables], rows)
+
+
 def yardsticks():
     "Whether a second training of No hole stands anywhere."
     _, tables = judged()
@@ -114,7 +146,7 @@ def filled(text, name, part):
 if __name__ == "__main__":
     for page in PAGES:
         text = page.read_text()
-        for part in (results, verdicts, yardsticks, takes, flips):
+        for part in (results, verdicts, scales, yardsticks, takes, flips):
             if f"<!-- {part.__name__} -->\n" in text:
                 text = filled(text, part.__name__, part())
         page.write_text(text)

@@ -45,6 +45,7 @@ from ..core import STOP_AT, time_is_up
 from .engine import count_jobs, run_changed
 from .locks import held, wait_for
 from .params import read_params
+from .spent import counted
 from .warm import WARM, warm_process
 
 
@@ -304,7 +305,7 @@ def main(
         signal.signal(word, stop_all)
     try:
         set_time(os.environ.get("MINUTES"))
-        with held(root / LOCK):
+        with held(root / LOCK), counted(root / "data" / "spent.csv"):
             return repro(root, words)
     except KeyboardInterrupt:
         print(f"repro: {'the time is up' if time_is_up() else 'stopped'}; run again to go on", file=sys.stderr)

@@ -1,0 +1,98 @@
+"""What the studies cost: `python docs/count_cost.py` writes docs/costs.md from the records of their trainings.
+
+A training that is not there yet is taken to last as long as the others of its kind: baselines, and arms. Scoring and
+the other stages are left out; at the paper's schedule they are less than a twentieth.
+"""
+
+import csv
+import json
+import zipfile
+from statistics import mean
+
+from ada_repro.core import DATA, FIGURES, ROOT, Run, run_named
+from ada_repro.evidence.keeping import runs_of
+from ada_repro.pipeline.doctor import whole_time
+from ada_repro.pipeline.params import read_params
+
+WORKERS = (1, 10, 100)
+HEADS = ["study", "trainings", "done", "core hours spent", "core hours in all", *(f"on {n}" for n in WORKERS)]
+TITLE = """# What a study costs
+
+Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
+study would take on so many cores at once, with each baseline before its arms. Made by `python docs/count_cost.py`.
+
+"""
+
+
+def kept_records(name):
+    "The records of the trainings that are kept of a study."
+    records = {}
+    for path in sorted((FIGURES / "published" / name / "runs").glob("*.zip")):
+        with zipfile.ZipFile(path) as archive:
+            records[run_named(path.stem)] = json.loads(archive.read("runs/run.json"))
+    return records
+
+
+def core_seconds(records):
+    "Seconds of a core for each training."
+    return {run: record["seconds"] * max(1, record.get("threads", 1)) for run, record in records.items()}
+
+
+def with_guesses(runs, seconds):
+    "The same, and for trainings that are not there the mean of those of their kind; none without any of it."
+    full = {}
+    for run in runs:
+        kind = [s for other, s in seconds.items() if (other.arm == "baseline") == (run.arm == "baseline")]
+        if run in seconds or kind:
+            full[run] = seconds.get(run) or mean(kind)
+    return full
+
+
+def before(runs):
+    "What each training has to wait for: an arm for its baseline."
+    needs = {}
+    for run in runs:
+        needs[run] = set() if run.arm == "baseline" else {Run("baseline", run.fold, run.seed)}
+    return needs
+
+
+def row_of(name, runs, seconds):
+    "A study as a row of the page."
+    full = with_guesses(runs, seconds)
+    hours = [whole_time(before(runs), full, n) / 3600 for n in WORKERS]
+    spent, whole = sum(seconds.values()) / 3600, sum(full.values()) / 3600
+    return [name, str(len(runs)), str(len(seconds)), f"{spent:.1f}", f"{whole:.1f}", *(f"{h:.1f}" for h in hours)]
+
+
+def studies(params):
+    "Name and trainings of every study that has kept records."
+    for data in params["datasets"].values():
+        for profile in params.values():
+            if isinstance(profile, dict) and "study" in profile:
+                runs = runs_of(profile["study"]["arms"], data["repeat"]["folds"], profile["repeat"]["seeds"])
+                name = f"{data['dataset']}-{profile['name']}"
+                if records := kept_records(name):
+                    yield name, list(dict.fromkeys([*runs, *records])), core_seconds(records)
+
+
+def energy():
+    "What the starts of this checkout have cost, in a sentence."
+    path = DATA / "spent.csv"
+    rows = list(csv.DictReader(path.open())) if path.is_file() else []
+    told = [float(row["joules"]) for row in rows if row["joules"]]
+    hours = sum(float(row["core_seconds"]) for row in rows) / 3600
+    if not told:
+        return "The machine that this page was made on does not tell joules."
+    return f"The {len(rows)} starts of `make repro` noted here: {hours:.1f} core hours, {sum(told) / 3.6e6:.2f} kWh."
+
+
+def main():
+    "Write the page."
+    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADS, ["---", *["---:"] * (len(HEADS) - 1)])]
+    for name, runs, seconds in studies({**read_params(ROOT / "params.yaml"), "profile": None}):
+        lines.append("| " + " | ".join(row_of(name, runs, seconds)) + " |")
+    (ROOT / "docs" / "costs.md").write_text(TITLE + "\n".join(lines) + f"\n\n{energy()}\n")
+
+
+if __name__ == "__main__":
+    main()
