@@ -2124,6 +2124,23 @@ d = {
                 "ada_repro/train/augment.py",
             ),
         },
+        "ada_repro.train.batches": {
+            "ada_repro.train.batches.Plan": ("3_train/batches.html#plan", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.Plan.batch": ("3_train/batches.html#plan.batch", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.Plan.to": ("3_train/batches.html#plan.to", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.are_augmented": (
+                "3_train/batches.html#are_augmented",
+                "ada_repro/train/batches.py",
+            ),
+            "ada_repro.train.batches.batch_of": ("3_train/batches.html#batch_of", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.can_be_planned": (
+                "3_train/batches.html#can_be_planned",
+                "ada_repro/train/batches.py",
+            ),
+            "ada_repro.train.batches.fill_holes": ("3_train/batches.html#fill_holes", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.plan_epoch": ("3_train/batches.html#plan_epoch", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.still_but": ("3_train/batches.html#still_but", "ada_repro/train/batches.py"),
+        },
         "ada_repro.train.choices": {
             "ada_repro.train.choices.check_arm": ("3_train/choices.html#check_arm", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_fold": ("3_train/choices.html#check_fold", "ada_repro/train/choices.py"),
@@ -2162,11 +2179,19 @@ d = {
                 "3_train/training.html#state.tensors",
                 "ada_repro/train/training.py",
             ),
-            "ada_repro.train.training.are_augmented": (
-                "3_train/training.html#are_augmented",
+            "ada_repro.train.training.Steps": ("3_train/training.html#steps", "ada_repro/train/training.py"),
+            "ada_repro.train.training.Steps.__call__": (
+                "3_train/training.html#steps.__call__",
                 "ada_repro/train/training.py",
             ),
-            "ada_repro.train.training.batch_of": ("3_train/training.html#batch_of", "ada_repro/train/training.py"),
+            "ada_repro.train.training.Steps.__init__": (
+                "3_train/training.html#steps.__init__",
+                "ada_repro/train/training.py",
+            ),
+            "ada_repro.train.training.Steps.capture": (
+                "3_train/training.html#steps.capture",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.check_augmentation": (
                 "3_train/training.html#check_augmentation",
                 "ada_repro/train/training.py",
@@ -2193,7 +2218,6 @@ d = {
             ),
             "ada_repro.train.training.dice_loss": ("3_train/training.html#dice_loss", "ada_repro/train/training.py"),
             "ada_repro.train.training.fast_bf16": ("3_train/training.html#fast_bf16", "ada_repro/train/training.py"),
-            "ada_repro.train.training.fill_holes": ("3_train/training.html#fill_holes", "ada_repro/train/training.py"),
             "ada_repro.train.training.is_highest": ("3_train/training.html#is_highest", "ada_repro/train/training.py"),
             "ada_repro.train.training.mean_dice": ("3_train/training.html#mean_dice", "ada_repro/train/training.py"),
             "ada_repro.train.training.new_state": ("3_train/training.html#new_state", "ada_repro/train/training.py"),

@@ -29,7 +29,7 @@ from ..method.arms import check_study_arms
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, SALIENCY, SIGNS
 from ..method.unet import UNet
-from .training import AUGMENT_COPIES, FILLS
+from .batches import AUGMENT_COPIES, FILLS
 
 # %% ../../nbs/3_train/04_choices.ipynb #c04
 CHOICES = {

@@ -4,18 +4,14 @@
 
 # %% auto #0
 __all__ = [
-    "FILLS",
-    "AUGMENT_COPIES",
     "OPTIONS",
     "dice_loss",
     "State",
     "new_state",
     "fast_bf16",
-    "fill_holes",
-    "are_augmented",
-    "batch_of",
     "step",
     "check_losses",
+    "Steps",
     "train_epoch",
     "predict",
     "slice_dice",
@@ -32,6 +28,7 @@ __all__ = [
 
 # %% ../../nbs/3_train/02_training.ipynb #c02
 import math
+import os
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -41,10 +38,11 @@ from torch import Tensor, nn
 from ..core import best_device, check_choice, check_number, check_tensor, name_seed, named_generator
 from ..data.slices import Slices, some_people
 from ..method.arms import arm_windows, check_arms, draws_of, kept
-from ..method.mask import PROTECT, occlude
+from ..method.mask import PROTECT
 from ..method.saliency import EXPLAINED
 from ..method.unet import UNet
-from .augment import augment, draw
+from .augment import draw
+from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
 
 
 # %% ../../nbs/3_train/02_training.ipynb #c05
@@ -113,65 +111,6 @@ def fast_bf16(
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-# %% ../../nbs/3_train/02_training.ipynb #c13f
-FILLS = {
-    "mean": lambda x, generator: 0.0,
-    "minimum": lambda x, generator: x.amin((2, 3), keepdim=True),
-    "noise": lambda x, generator: torch.randn(x.shape, generator=generator).to(x),
-}
-AUGMENT_COPIES = ("originals", "both", "off")
-
-
-def fill_holes(
-    x: Tensor,  # Images (B, 1, H, W)
-    mask: Tensor,  # (B, H, W), bool, True = kept
-    fill: str,  # A name in `FILLS`
-    generator,  # torch.Generator on the CPU, for noise
-) -> Tensor:  # (B, 1, H, W)
-    "Images with something else where the mask hides them."
-    return occlude(x, mask) + FILLS[fill](x, generator) * ~mask[:, None]
-
-
-def are_augmented(
-    copy: Tensor,  # (B,), bool: which items are occluded copies
-    augment_copies: str,  # 'originals', 'both' or 'off'
-) -> Tensor:  # (B,), bool
-    "Which items of a batch are augmented."
-    if augment_copies == "originals":
-        return ~copy
-    return torch.full_like(copy, augment_copies == "both")
-
-
-# %% ../../nbs/3_train/02_training.ipynb #c13n
-def batch_of(
-    items: Tensor,  # Which of the 2N images, int64, on the CPU
-    data: Slices,  # The N training slices
-    mask: Tensor,  # (N, H, W), bool, True = kept; None if there are no copies
-    generator,  # torch.Generator for raters and augmentation
-    augmentation: dict,  # Arguments of `augment.draw`
-    augment_copies: str,  # After ordinary training, augment 'originals', 'both' or 'off'
-    fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
-) -> tuple[Tensor, Tensor]:  # Images (B, 1, H, W) and targets (B, 1, H, W)
-    "Originals, augmented, and occluded copies, as they are."
-    device = data.images.device
-    n, raters = data.targets.shape[:2]
-    copy, i = items >= n, items % n
-    rater = torch.randint(raters, i.shape, generator=generator)
-    i, rater = i.to(device), rater.to(device)
-    x, target = data.images[i], data.targets[i, rater][:, None]
-    if copy.any():
-        x = torch.where(copy.to(device)[:, None, None, None], fill_holes(x, mask[i], fill, generator), x)
-    chosen = ~copy if mask is None else are_augmented(copy, augment_copies)
-    moving = chosen.nonzero()[:, 0]
-    if len(moving):
-        draws = draw(len(moving), x.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
-        moving = moving.to(device)
-        moved_x, moved_target = augment(x[moving], target[moving], draws)
-        x = x.index_copy(0, moving, moved_x)
-        target = target.index_copy(0, moving, moved_target)
-    return x, target
-
-
 # %% ../../nbs/3_train/02_training.ipynb #c13
 def step(
     state: State,  # Is trained
@@ -198,6 +137,48 @@ def check_losses(
         raise FloatingPointError(f"The loss is not finite in epoch {epoch}, batch {first}. Lower the learning rate")
 
 
+# %% ../../nbs/3_train/02_training.ipynb #g01
+class Steps:
+    "Takes the steps of an epoch; from the second on by a CUDA graph, if that is asked for."
+
+    def __init__(
+        self,
+        state: State,  # Is trained
+        batch_size: int,  # Images of a full batch; a shorter one is not in the graph
+    ):
+        self.state, self.batch_size, self.graph = state, batch_size, None
+        self.asked = os.environ.get("ADA_GRAPH") == "1"
+
+    def __call__(
+        self,
+        x: Tensor,  # Images (B, 1, H, W)
+        target: Tensor,  # (B, 1, H, W), bool
+    ) -> Tensor:  # Loss, a scalar
+        "One step."
+        if not (self.asked and x.is_cuda and len(x) == self.batch_size and self.state.optimizer.state):
+            return step(self.state, x, target)
+        if self.graph is None:
+            self.capture(x, target)
+        self.x.copy_(x)
+        self.target.copy_(target)
+        self.graph.replay()
+        return self.loss.clone()
+
+    def capture(
+        self,
+        x: Tensor,  # Of a full batch
+        target: Tensor,  # Of the same
+    ):
+        "Note the operations of a step, which does not happen yet."
+        self.x, self.target, self.graph = x.clone(), target.clone(), torch.cuda.CUDAGraph()
+        for group in self.state.optimizer.param_groups:
+            group["capturable"] = True
+        with torch.cuda.graph(self.graph):
+            self.loss = step(self.state, self.x, self.target)
+        for group in self.state.optimizer.param_groups:
+            group["capturable"] = False  # as a checkpoint of a CPU has it
+
+
 # %% ../../nbs/3_train/02_training.ipynb #t01
 def train_epoch(
     state: State,  # Is trained
@@ -215,10 +196,16 @@ def train_epoch(
     torch.manual_seed(name_seed(seed, "dropout", epoch))
     n = len(data.images) if mask is None else 2 * len(data.images)
     order = torch.randperm(n, generator=named_generator(seed, "order", epoch))
-    losses = []
+    losses, steps, plan = [], Steps(state, batch_size), None
+    if can_be_planned(data, fill):
+        plan = plan_epoch(order, data, mask is not None, (seed, epoch), batch_size, augmentation, augment_copies)
     for number, items in enumerate(order.split(batch_size)):
-        generator = named_generator(seed, "batch", epoch, number)
-        losses.append(step(state, *batch_of(items, data, mask, generator, augmentation, augment_copies, fill)))
+        if plan:
+            batch = plan.batch(number, data, mask, fill)
+        else:
+            generator = named_generator(seed, "batch", epoch, number)
+            batch = batch_of(items, data, mask, generator, augmentation, augment_copies, fill)
+        losses.append(steps(*batch))
     losses = torch.stack(losses).cpu()
     check_losses(losses, epoch)
     state.epoch = epoch
