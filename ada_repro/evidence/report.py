@@ -261,6 +261,7 @@ FIGURES_SAY = {
     "figure5": "Figure 5. Where the networks look.",
     "figure6": "Figure 6. What other holes and scanners cost.",
     "figure7": "Figure 7. What the open choices move.",
+    "figure8": "Figure 8. What is left without context, as training goes on.",
 }
 
 

@@ -378,11 +378,11 @@ def test_both_notebooks_on_made_up_runs(tree):
     )
     assert len(iou) == 2 * 6 * 6 and (iou.slices == 6).all() and shown["arms"].tolist() == [*METHODS, "random"]
     made = {p.name for p in (root / "figures" / "phantom-test").iterdir()}
-    tables = {f"table{n}.{kind}" for n, kind in product((3, 4, 5), ("csv", "md"))}
-    figures = {f"figure{n}.{kind}" for n, kind in product(range(1, 5), ("svg", "png"))}
+    tables = {f"table{n}.{kind}" for n, kind in product((3, 4, 5, 13, 14), ("csv", "md"))}
+    figures = {f"figure{n}.{kind}" for n, kind in product((1, 2, 3, 4, 8), ("svg", "png"))}
     assert made == tables | figures | {"seeds.csv", "seeds.txt", "reproduced.csv", "reproduced.md", "report.html"}
     report = (root / "figures" / "phantom-test" / "report.html").read_text()
-    assert "Did it reproduce?</h2><p>Nothing is published for this profile" in report and report.count("<img ") == 5
+    assert "Did it reproduce?</h2><p>Nothing is published for this profile" in report and report.count("<img ") == 6
     assert len(pd.read_csv(root / "figures" / "phantom-test" / "seeds.csv")) == 8 * 2 * 2
     page = (root / "figures" / "phantom-test" / "reproduced.md").read_text()
     assert page.startswith("Nothing is published for this profile")
