@@ -176,8 +176,9 @@ def plot_sites(
 def best_method(
     table: pd.DataFrame,  # Table 4
 ) -> str:
-    "The method, no control, with the highest DSC."
-    return table[~table.arm.isin(REFERENCES)].set_index("arm").DSC.idxmax()
+    "The method, no control and no variant, with the highest DSC."
+    is_method = ~table.arm.isin(REFERENCES) & ~table.arm.str.contains(".", regex=False)
+    return table[is_method].set_index("arm").DSC.idxmax()
 
 
 def context_slice(
@@ -477,11 +478,11 @@ def show_arm(
     "The map of an arm, and below it the copy with the arm's hole."
     arm, saliency, mask = (example[key][index] for key in ("arms", "maps", "masks"))
     image, target = example["image"], example["target"]
-    show_slice(above, saliency, target, arm_name(arm).replace(" ", "\n", 1), "viridis")
+    show_slice(above, saliency, target, textwrap.fill(arm_name(arm), 13), "viridis")
     if not saliency.any():
         above.text(0.5, 0.15, "no map", color="white", ha="center", size=7, transform=above.transAxes)
     show_slice(below, np.where(mask, image, 0), target, limits=np.percentile(image, [0.5, 99.5]))
-    below.contour(~mask, [0.5], colors=arm_colors([arm])[arm], linewidths=1.2)
+    below.contour(~mask, [0.5], colors=arm_colors(example["arms"])[arm], linewidths=1.2)
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c16n
@@ -490,7 +491,7 @@ def plot_occlusion(
 ):  # Figure
     "Figure 3: a slice, the map of each arm, the copy with its hole, and the IoU of the holes."
     example = dict(example)  # a file is read once
-    image, names = example["image"], [arm_name(arm) for arm in example["arms"]]
+    image, names = example["image"], [textwrap.fill(arm_name(arm), 20) for arm in example["arms"]]
     n = len(names)
     fig = plt.figure(figsize=(1.06 * (n + 1), 2.6 + 0.2 * n))
     grid = fig.add_gridspec(3, n + 1, height_ratios=(1, 1, 0.19 * n))
