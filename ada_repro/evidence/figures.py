@@ -493,8 +493,8 @@ def plot_occlusion(
     example = dict(example)  # a file is read once
     image, names = example["image"], [textwrap.fill(arm_name(arm), 20) for arm in example["arms"]]
     n = len(names)
-    fig = plt.figure(figsize=(1.06 * (n + 1), 2.6 + 0.2 * n))
-    grid = fig.add_gridspec(3, n + 1, height_ratios=(1, 1, 0.19 * n))
+    fig = plt.figure(figsize=(1.06 * (n + 1), 2.6 + 0.22 * n))
+    grid = fig.add_gridspec(3, n + 1, height_ratios=(1, 1, 0.21 * n))
     limits = np.percentile(image, [0.5, 99.5])
     show_slice(fig.add_subplot(grid[0, 0]), image, example["target"], "Slice", limits=limits)
     for i in range(n):
@@ -506,7 +506,7 @@ def plot_occlusion(
     ax = fig.add_subplot(grid[2, 1:])
     show_numbers(ax, pd.DataFrame(example["iou"], index=names), vmin=0, vmax=1, cbar=False, xticklabels=False)
     ax.set_title("IoU of the hidden pixels", loc="left")
-    plt.setp(ax.get_yticklabels(), rotation=0, in_layout=False)
+    plt.setp(ax.get_yticklabels(), rotation=0, in_layout=False, linespacing=0.85)
     return fig
 
 
