@@ -16,7 +16,7 @@ unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 help:  ## List what can be made
 	@sed -n 's/^\([a-z]*\):.*  ## /\1	/p' Makefile | while IFS='	' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
 
-repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params.yaml; did it reproduce? MINUTES=9: for so long
+repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params.yaml; did it reproduce? JOBS=, SRUN=, SCHEDULER= say who runs it; MINUTES=9 stops it then
 	@$(PY) -m ada_repro.pipeline.start
 	@made="$$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "Tables and figures: $$made, all in one page: $$made/report.html"; head -n 1 "$$made/reproduced.md"
 

@@ -27,13 +27,14 @@ __all__ = [
 
 # %% ../../nbs/6_pipeline/07_books.ipynb #c02
 import hashlib
+import os
 import re
 import time
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from ..core import whole_file
+from ..core import STOP_AT, whole_file
 from .guard import Task, is_noted, write_note
 
 
@@ -98,11 +99,12 @@ def task_of(
 ) -> Task:
     "What is to be done for a stage."
     root = stage.repo.root_dir
+    time_to_stop = {STOP_AT: os.environ[STOP_AT]} if STOP_AT in os.environ else {}
     return Task(
         name=stage.addressing,
         command=shell_words(stage),
         folder=str(stage.wdir),
-        env={"DVC_ROOT": root, "DVC_STAGE": stage.addressing},
+        env={"DVC_ROOT": root, "DVC_STAGE": stage.addressing} | time_to_stop,
         outs=reads_and_writes(stage)[1],
         key=key_of(stage),
         place=f"{root}/data/logs",

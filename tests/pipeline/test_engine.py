@@ -1,5 +1,7 @@
 "What runs side by side: random graphs, the real one, small ones of DVC, kills, and whoever runs the commands."
 
+import importlib
+import inspect
 import os
 import random
 import signal
@@ -14,6 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from dvc.rwlock import rwlock
 from sharing import ENV, ROOT, python
 
 from ada_repro.pipeline.books import Books, LockFile, Records, close, to_run
@@ -493,6 +496,8 @@ def test_jobs_fit_cores_and_memory(monkeypatch):
 
 
 ONE_CORE = """
+import importlib
+import inspect
 import os
 from ada_repro.pipeline.engine import count_jobs
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
@@ -504,3 +509,35 @@ print(count_jobs({"profile": {"machine": {"threads": 1}}}))
 def test_cores_are_those_this_process_may_use():
     done = subprocess.run([sys.executable, "-c", ONE_CORE], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["1"]
+
+
+# DVC as a library
+USED = {
+    "dvc.repo": ["Repo"],
+    "dvc.repo.reproduce": ["get_active_graph", "plan_repro"],
+    "dvc.rwlock": ["rwlock"],
+    "dvc.lock": ["LockError"],
+    "dvc.exceptions": ["DvcException"],
+    "dvc.stage.run": ["_make_cmd", "get_executable"],
+    "dvc.stage.cache": ["RunCacheNotFoundError", "_can_hash", "StageCache"],
+    "dvc.stage.serialize": ["to_lockfile"],
+    "dvc.utils.serialize": ["dumps_yaml", "parse_yaml_for_update"],
+}
+OF_A_STAGE = ["changed", "reload", "save", "save_deps", "commit", "remove_outs", "frozen", "addressing", "cmd_changed"]
+
+
+@pytest.mark.parametrize("module", USED)
+def test_dvc_has_what_the_books_use(module):
+    "Whoever raises the pin of DVC in pyproject.toml reads here what is gone."
+    there = importlib.import_module(module)
+    assert [name for name in USED[module] if not hasattr(there, name)] == []
+
+
+def test_a_stage_of_dvc_has_what_the_books_use(tmp_path, monkeypatch):
+    monkeypatch.chdir(project(tmp_path / "p", CHAIN, first="1", other="2"))
+    stage = Records().stages["a"]
+    assert [name for name in OF_A_STAGE if not hasattr(stage, name)] == []
+    assert {"pull", "run_cache"} <= set(inspect.signature(stage.repo.stage_cache.restore).parameters)
+    assert {"run_cache"} <= set(inspect.signature(stage.save).parameters)
+    words = ["tmp_dir", "fs", "cmd", "read", "write", "hardlink"]
+    assert list(inspect.signature(rwlock).parameters) == words and stage.dvcfile and stage.path and stage.wdir
