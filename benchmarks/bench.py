@@ -13,6 +13,7 @@ import growth
 import numpy as np
 import pandas as pd
 import peers
+import shares
 import torch
 from harness import DEVICE, baseline, first, matrix_peak, rows, seconds, simulated, training_flop, wide
 
@@ -373,6 +374,7 @@ def main(*names):
             "results": readable(table),
             "growth": frame(slopes),
             "bf16": frame(bf16_effect()),
+            "shares": frame(shares.table()),
             "stages": frame(read_table(ROOT / "benchmarks" / "repro.csv")),
         }
     )
