@@ -146,6 +146,7 @@ def fill(
             fail(engine, name, who(e))
 
 
+# %% ../../nbs/6_pipeline/10_engine.ipynb #e04s
 def settle(
     engine: Engine,  # At work
     name: str,  # Of a stage whose command has ended
