@@ -69,6 +69,7 @@ def exit_code(
     return 1 if future.cancelled() or future.exception() else future.result()
 
 
+# %% ../../nbs/6_pipeline/10_engine.ipynb #e03c
 class Engine:
     "Runs stages, each once all it needs is there."
 
@@ -146,6 +147,7 @@ def fill(
             fail(engine, name, who(e))
 
 
+# %% ../../nbs/6_pipeline/10_engine.ipynb #e04s
 def settle(
     engine: Engine,  # At work
     name: str,  # Of a stage whose command has ended

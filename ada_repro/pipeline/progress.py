@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "LEFT",
+    "DRAWN",
     "Log",
     "kind_of",
     "seconds_left",
@@ -63,6 +64,7 @@ class Log:
 
 # %% ../../nbs/6_pipeline/09_progress.ipynb #p03
 LEFT = re.compile(r"\[[\d:]+<([\d:]+)[,\]]")  # in a state of tqdm
+DRAWN = re.compile(r"\|[^|]*\|")  # the bar itself
 
 
 def kind_of(
@@ -138,7 +140,8 @@ class Times:
             return self.bars[kind]
         if kind in self.before:
             return self.before[kind] * self.speed()
-        return None
+        known = [*map(self.of, self.seen | self.bars), *(self.speed() * seconds for seconds in self.before.values())]
+        return mean(known) if known else None
 
 
 # %% ../../nbs/6_pipeline/09_progress.ipynb #p05
@@ -219,7 +222,7 @@ def read_log(
             if piece.strip():
                 board.say(piece.rstrip())
             continue
-        board.states[name] = piece.strip().rpartition(": ")[2]
+        board.states[name] = DRAWN.sub("", piece.strip().rpartition(": ")[2]).strip()
         if (left := seconds_left(piece)) is not None:
             board.times.bars[kind_of(name)] = time.monotonic() - board.since[name] + left
 
