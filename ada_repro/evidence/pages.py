@@ -308,7 +308,7 @@ def write_rules(
     basis=(),  # Lines below the table: what it was made from
 ):
     "The verdicts by each rule as csv, exact, and as markdown, readable."
-    table.round(4).to_csv(folder / "rules.csv", index=False, lineterminator="\n")
+    save_table(table.round(4), folder / "rules.csv")
     rows = [[row.claim, row.says, *(rule_cell(row, rule) for rule in RULES)] for _, row in table.iterrows()]
     said = "Claims that ask for the DSC of untouched images alone are judged by the mean of the last cycles too."
     page = markdown_page(["", "Claim", *RULES.values()], ["---"] * 5, rows, [said, *basis])
