@@ -111,7 +111,7 @@ def test_a_variant_that_is_an_arm_of_a_study_says_by_its_name_what_it_changes(pr
     told = {v["arm"]: {name: value for name, value in v.items() if name != "arm"} for v in PARAMS["variants"]}
     for arm in set(told) & set(profile["study"]["arms"]):
         assert choices_of(arm) == told[arm]
-    assert all(variant in PARAMS["variants"] for variant in profile["variants"])
+    assert all(variant in PARAMS["variants"] for variant in profile["again"]["variants"])
 
 
 def test_a_variant_that_names_its_choice_is_told_the_same_in_params():

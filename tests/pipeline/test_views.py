@@ -96,6 +96,15 @@ def test_a_profile_is_tried_by_name(committed, tmp_path):
     assert {name for name in before if before[name] != after[name]} == {"smoke", "profile"}
 
 
+@pytest.mark.parametrize("told", ["profile.ada.size=6", "profile.study.arms=[none]", "profile=${smoke}"])
+@pytest.mark.parametrize("profile", ["laptop", "smoke", "evidence", "schedule", "paper"])
+def test_what_dvc_makes_of_the_parameters_can_be_read(tmp_path, profile, told):
+    path = Path(shutil.copy(ROOT / "params.yaml", tmp_path))
+    path.write_text(re.sub(r"(?m)^profile: \*\w+", f"profile: *{profile}", path.read_text()))
+    apply_overrides(path, [told])  # its writer stumbles over an aliased list of mappings in a section
+    assert values(tmp_path)["profile"]["ada"]["size"] > 0 and values(tmp_path)["variants"]
+
+
 @pytest.mark.parametrize("dataset", ["scgm", "gm_challenge", "bids"])
 def test_a_data_set_is_tried_by_name(committed, tmp_path, dataset):
     path = Path(shutil.copy(committed / "params.yaml", tmp_path))
