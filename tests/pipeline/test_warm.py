@@ -34,7 +34,7 @@ x = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
 np.save("product.npy", (x @ x).numpy())
 print("ä → ∞", file=sys.stderr)
 warnings.warn("to be seen")
-record = run_record({}, "-", 0)
+record = run_record({}, "-")
 record["versions"], torch.get_num_threads(), f"{ROOT}", sys.stdin.read(), "ipykernel" in sys.modules
 """
 CELLS = {
