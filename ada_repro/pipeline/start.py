@@ -255,6 +255,7 @@ def wait_for_others(
         wait_for(lock, 2 if lock.stem.endswith(".kernel") else 0)
 
 
+# %% ../../nbs/6_pipeline/11_start.ipynb #c18o
 def repro(
     root: Path,  # Of the project
     words: list[str],  # For `dvc repro`
