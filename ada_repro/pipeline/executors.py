@@ -128,6 +128,8 @@ def dask_client(
         from distributed import Client, LocalCluster
     except ImportError:
         raise ValueError("SCHEDULER needs Dask: pip install -e .[cluster]") from None
+    if where != "local" and "://" not in where and not Path(where).is_file():
+        raise ValueError(f"SCHEDULER is {where!r}, neither an address like tcp://machine:8786 nor a scheduler's file")
     try:
         if where == "local":
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)

@@ -192,6 +192,7 @@ def cluster(tmp_path):
     worker = [sys.executable, "-m", "distributed.cli.dask_worker", "--scheduler-file", str(file), "--nthreads", "1"]
     worker += ["--no-nanny", "--no-dashboard", "--host", "127.0.0.1"]
     workers = [subprocess.Popen(worker, **quiet) for _ in range(2)]
+    wait_until(file.exists)
     yield file, workers
     for process in [*workers, scheduler]:
         process.kill()
@@ -250,6 +251,15 @@ def test_nobody_answers(monkeypatch):
     monkeypatch.setattr("ada_repro.pipeline.executors.ANSWERS_WITHIN", "1s")
     nobody = {"SCHEDULER": "tcp://127.0.0.1:9"}
     with pytest.raises(ValueError, match="No Dask scheduler answers at tcp://127.0.0.1:9"), find_workers(nobody, 2):
+        pass
+
+
+def test_a_file_that_is_not_there_is_named():
+    pytest.importorskip("distributed", reason="Dask is an extra: pip install -e .[cluster]")
+    with (
+        pytest.raises(ValueError, match="SCHEDULER is 'no-file.json', neither"),
+        find_workers({"SCHEDULER": "no-file.json"}, 2),
+    ):
         pass
 
 
