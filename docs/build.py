@@ -104,7 +104,7 @@ def write_pages(source, titles):
 
 
 def module_of(page):
-    "The module of a lesson, such as method.mask for nbs/2_method/03_mask."
+    "The module of a lesson, such as method.mask for nbs/2_method/04_mask."
     return ".".join(part.partition("_")[2] for part in page.split("/")[1:])
 
 

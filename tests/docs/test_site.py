@@ -15,7 +15,7 @@ QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-backgroun
 LEFT = ("net::ERR_ABORTED",)  # asked by a page that has been left
 SIZES = [(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")]
 LOOKED_AT = [
-    *("index", "what-stands", "what-came-out", "nbs/index", "nbs/2_method/02_saliency", "nbs/4_measure/01_metrics"),
+    *("index", "what-stands", "what-came-out", "nbs/index", "nbs/2_method/03_saliency", "nbs/4_measure/01_metrics"),
     *("api", "api/method.saliency", "docs/what_stands", "docs/promises", "docs/benchmarks", "studies", "CONTRIBUTING"),
     *("nbs/tutorials/own_loop", "nbs/tutorials/your_scans", "nbs/tutorials/add_a_method", "nbs/3_train/01_augment"),
 ]
@@ -137,7 +137,7 @@ def test_pages_fit_and_nothing_goes_wrong(site, browser, width, scheme):
 
 def test_code_of_120_characters_is_not_cut(site, browser):
     page, _ = open_page(browser)
-    for name in ("nbs/2_method/02_saliency", "nbs/5_evidence/02_intervals"):
+    for name in ("nbs/2_method/03_saliency", "nbs/5_evidence/02_intervals"):
         page.goto((site / f"{name}.html").as_uri())
         cut = "[...document.querySelectorAll('.bd-article pre')].filter(p => p.scrollWidth > p.clientWidth + 1).length"
         assert page.evaluate(cut) == 0
@@ -148,7 +148,7 @@ def test_code_of_120_characters_is_not_cut(site, browser):
 
 def test_data_keep_their_greys_at_night(site, browser):
     page, _ = open_page(browser, 1400, "dark")
-    page.goto((site / "nbs" / "2_method" / "02_saliency.html").as_uri())
+    page.goto((site / "nbs" / "2_method" / "03_saliency.html").as_uri())
     shown = "[...document.querySelectorAll('.bd-content img')].map(i => getComputedStyle(i).filter)"
     assert set(page.evaluate(shown)) == {"none"}
     page.close()
