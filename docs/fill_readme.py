@@ -67,14 +67,20 @@ def judged():
     return claims, [table[those] for table, those in zip(tables, is_yardstick, strict=True)]
 
 
+def verdict_cell(table, key):
+    "A verdict, its value and interval; a dash where a study is older than the claim."
+    if key not in table.index:
+        return "–"
+    one = table.loc[key]
+    return f"**{one.verdict}** {with_ends(one.value, one.low, one.high)}"
+
+
 def verdicts():
     "Every claim, judged on each data."
     claims, _ = judged()
     rows = []
     for key, claim in claims[0].iterrows():
-        found = [table.loc[key] for table in claims]
-        cells = [f"**{one.verdict}** {with_ends(one.value, one.low, one.high)}" for one in found]
-        rows.append([key, claim.says, claim.measure, *cells])
+        rows.append([key, claim.says, claim.measure, *(verdict_cell(table, key) for table in claims)])
     return markdown(["", "claim", "measured", *STUDIES], rows)
 
 
@@ -113,6 +119,8 @@ def yardsticks():
     _, tables = judged()
     said = []
     for study, table in zip(STUDIES, tables, strict=True):
+        if table.empty:
+            continue  # older than the yardsticks
         names = ", ".join(table.index[table.verdict == STANDS])
         said.append(f"on {study} scans {names or 'none'} of {len(table)}")
     return f"Of the yardsticks, in which nothing can be ahead, stand: {'; '.join(said)}."
@@ -120,15 +128,17 @@ def yardsticks():
 
 def takes():
     "What it would take to tell the differences that the paper reports."
-    return "\n\n".join(f"On {study} scans: {needed_line(read(study, 'needed.csv'))}" for study in STUDIES)
+    there = [study for study in STUDIES if (FIGURES / "published" / STUDIES[study] / "needed.csv").is_file()]
+    return "\n\n".join(f"On {study} scans: {needed_line(read(study, 'needed.csv'))}" for study in there)
 
 
 def flips():
     "Verdicts that were others with the bootstrap intervals that stood here before."
     before = read_table(ROOT / "docs" / "verdicts_before.csv").set_index("claim")
-    claims, _ = judged()
     rows = []
-    for study, table in zip(STUDIES, claims, strict=True):
+    for study, table, yardstick in zip(STUDIES, *judged(), strict=True):
+        if yardstick.empty:
+            continue  # judged by the older intervals still
         for key in before.index:
             old, new = before[study][key], table.loc[key]
             if old != new.verdict:
