@@ -2219,6 +2219,10 @@ d = {
                 "3_train/training.html#steps.capture",
                 "ada_repro/train/training.py",
             ),
+            "ada_repro.train.training.asks_for_graph": (
+                "3_train/training.html#asks_for_graph",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.check_augmentation": (
                 "3_train/training.html#check_augmentation",
                 "ada_repro/train/training.py",

@@ -175,8 +175,8 @@ def per_slice(
     part = scores[scores.group.isin(groups)]
     copies = copies_behind(part)
     keys = [part[key] for key in ("arm", *keys_of(scores))]
-    totals = (part[VALUES] * copies).groupby(keys, sort=False).sum()
-    return (totals / copies.groupby(keys, sort=False).sum()).reset_index()
+    totals = (part[VALUES] * copies).groupby(keys, sort=False, dropna=False).sum()
+    return (totals / copies.groupby(keys, sort=False, dropna=False).sum()).reset_index()
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #sc23

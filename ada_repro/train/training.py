@@ -11,6 +11,7 @@ __all__ = [
     "fast_bf16",
     "step",
     "check_losses",
+    "asks_for_graph",
     "Steps",
     "train_epoch",
     "predict",
@@ -138,6 +139,12 @@ def check_losses(
 
 
 # %% ../../nbs/3_train/03_training.ipynb #g01
+def asks_for_graph() -> bool:
+    "Whether the user asks for a CUDA graph of each step."
+    return os.environ.get("ADA_GRAPH") == "1"
+
+
+# %% ../../nbs/3_train/03_training.ipynb #g01s
 class Steps:
     "Takes the steps of an epoch; from the second on by a CUDA graph, if that is asked for."
 
@@ -147,7 +154,6 @@ class Steps:
         batch_size: int,  # Images of a full batch; a shorter one is not in the graph
     ):
         self.state, self.batch_size, self.graph = state, batch_size, None
-        self.asked = os.environ.get("ADA_GRAPH") == "1"
 
     def __call__(
         self,
@@ -155,7 +161,7 @@ class Steps:
         target: Tensor,  # (B, 1, H, W), bool
     ) -> Tensor:  # Loss, a scalar
         "One step."
-        if not (self.asked and x.is_cuda and len(x) == self.batch_size and self.state.optimizer.state):
+        if not (asks_for_graph() and x.is_cuda and len(x) == self.batch_size and self.state.optimizer.state):
             return step(self.state, x, target)
         if self.graph is None:
             self.capture(x, target)

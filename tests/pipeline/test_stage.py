@@ -99,7 +99,7 @@ def test_every_stage_names_the_parameters_its_notebook_takes(fresh, tmp_path, mo
     params = yaml.safe_load((ROOT / "params.yaml").read_text())
     told, folds = params[profile], params["data"]["repeat"]["folds"]
     study = set(product(told["study"]["arms"], folds, told["repeat"]["seeds"]))
-    variants = {variant["arm"]: variant for variant in told["variants"]}
+    variants = {variant["arm"]: variant for variant in told["again"]["variants"]}
     retrained = set(product(variants, folds, told["retrain"]["retrain_seeds"]))
     assert sorted((t["arm"], t["fold"], t["seed"]) for t in called["ada"]) == sorted([*study, *retrained])
     for t in called["ada"]:

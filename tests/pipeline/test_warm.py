@@ -176,7 +176,7 @@ def test_it_ends_with_the_process_that_began_it(project, used):
     below = psutil.Process(parent.pid).children(recursive=True)
     parent.kill()
     parent.communicate()
-    assert len(below) == 1 and not psutil.wait_procs(below, timeout=60)[1]
+    assert below and not psutil.wait_procs(below, timeout=60)[1]
     code, _, errors = ran(project, "who", path)  # nobody listens: the stage imports for itself
     assert code == 0 and b"pipeline.kernel" in (project / "who").read_bytes(), errors
 
