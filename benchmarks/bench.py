@@ -20,11 +20,10 @@ from harness import DEVICE, baseline, first, matrix_peak, rows, seconds, simulat
 from ada_repro.core import ROOT, named_generator, named_rng
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.tables import read_table, save_table
-from ada_repro.evidence.claims import METHODS
 from ada_repro.evidence.scores import per_slice
 from ada_repro.measure.metrics import hausdorff_distance
 from ada_repro.measure.robustness import evaluate
-from ada_repro.method.arms import arm_windows, kept
+from ada_repro.method.arms import METHODS, arm_windows, kept
 from ada_repro.method.mask import build_mask, occlude
 from ada_repro.train.augment import augment, draw
 from ada_repro.train.training import fast_bf16, new_state, predict, train_epoch

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from filelock import FileLock
@@ -137,3 +138,12 @@ def run_notebook(notebook, root, log):
     process.start()
     process.join()
     return process.exitcode
+
+
+# Time
+def wait_until(happens):
+    "Until something is so, within a minute."
+    end = time.monotonic() + 60
+    while not happens() and time.monotonic() < end:
+        time.sleep(0.05)
+    assert happens()

@@ -4,8 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "METHODS",
-    "OTHERS",
     "ANY",
     "NOT_COMPARED",
     "CLAIMS",
@@ -56,15 +54,13 @@ import numpy as np
 import pandas as pd
 
 from ..measure.agreement import chance_iou, window_iou
-from ..method.arms import arm_name
+from ..method.arms import METHODS, OTHERS, arm_name
 from .counting import counting_null
 from .intervals import Estimate, crossed_table, estimate, gap, seed_mean
 from .scores import keys_of, per_slice
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead, is_alike
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c04
-METHODS = ("vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam")  # the paper's
-OTHERS = tuple(method for method in METHODS if method != "gradcam")
 ANY = ("any",)
 NOT_COMPARED = ("baseline", "none", "none.again")
 CLAIMS, DIRECTIONS = {}, {}

@@ -29,8 +29,7 @@ __all__ = [
 import numpy as np
 import pandas as pd
 
-from ..method.arms import arm_name, arm_order
-from .claims import METHODS, OTHERS
+from ..method.arms import METHODS, OTHERS, arm_name, arm_order
 from .intervals import gap, interval
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead
 

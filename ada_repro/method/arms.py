@@ -7,6 +7,8 @@ __all__ = [
     "CONTROLS",
     "CHANGES",
     "REFERENCES",
+    "METHODS",
+    "OTHERS",
     "NAMES",
     "VARIANTS",
     "is_control",
@@ -112,6 +114,8 @@ def arm_order(
 
 
 # %% ../../nbs/2_method/05_arms.ipynb #h03
+METHODS = ("vanilla", "input_x_gradient", "guided_backprop", "gradcam", "guided_gradcam")  # the paper's
+OTHERS = tuple(method for method in METHODS if method != "gradcam")  # the rivals of GradCam
 NAMES = {
     "vanilla": "Vanilla backprop",
     "input_x_gradient": "Input × gradient",

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from ada_repro.core import ROOT, named_rng
-from ada_repro.evidence.claims import CLAIMS, DIRECTIONS, METHODS, OTHERS, all_of, any_of
+from ada_repro.evidence.claims import CLAIMS, DIRECTIONS, all_of, any_of
 from ada_repro.evidence.judging import evidence_of, judge
 from ada_repro.evidence.scores import CELLS
 from ada_repro.evidence.verdicts import FALLS, OPEN, STANDS, TOLERANCE
-from ada_repro.method.arms import arm_name
+from ada_repro.method.arms import METHODS, OTHERS, arm_name
 
 CELL_COUNT = {"touching": 4, "near": 10, "far": 50}
 ARMS = [*METHODS, "baseline", "none", "none.again", "random"]

@@ -6,7 +6,6 @@ import pytest
 
 from ada_repro.core import FIGURES
 from ada_repro.data.tables import read_table
-from ada_repro.evidence.claims import METHODS
 from ada_repro.evidence.epochs import (
     ahead_until,
     best_epochs,
@@ -23,6 +22,7 @@ from ada_repro.evidence.epochs import (
 )
 from ada_repro.evidence.figures import figure_style, plot_without_context
 from ada_repro.evidence.verdicts import FALLS, OPEN, STANDS
+from ada_repro.method.arms import METHODS
 
 PAPER = read_table(FIGURES / "paper" / "figure2.csv")
 ARMS = [*METHODS, "none", "random"]

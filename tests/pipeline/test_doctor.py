@@ -139,3 +139,4 @@ def test_the_whole_takes_as_long_as_its_longest_chain(tmp_path, jobs, words):
     (tmp_path / "data" / "executed" / "iou.json").write_text(json.dumps({"seconds": 40.0}))
     assert whole_time({"iou": set(), "iou@b": {"iou"}, "iou@c": set()}, tmp_path, jobs) == words
     assert whole_time({"figures": set()}, tmp_path, jobs) == "about 40 s"  # as long as what is known
+    assert "without figures, of which nothing is known" in whole_time({"figures": set()}, tmp_path / "new", jobs)

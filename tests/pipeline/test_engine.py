@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from dvc.rwlock import rwlock
-from sharing import ENV, ROOT, python
+from sharing import ENV, ROOT, python, wait_until
 
 from ada_repro.pipeline.books import Books, LockFile, Records, close, to_run
 from ada_repro.pipeline.engine import count_jobs, first_things_first, run_all, run_changed
@@ -409,14 +409,6 @@ def living(folder):
         if process.info["cwd"] == str(folder) and process.info["status"] != psutil.STATUS_ZOMBIE:
             found.append(process)
     return found
-
-
-def wait_until(happens):
-    "Until something is so, within a minute."
-    end = time.monotonic() + 60
-    while not happens() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert happens()
 
 
 def test_head_killed_leaves_nobody_and_the_next_goes_on(waiting):

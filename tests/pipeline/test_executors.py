@@ -12,7 +12,7 @@ from concurrent.futures import wait
 import psutil
 import pytest
 import yaml
-from sharing import ENV, ROOT, hashes, python
+from sharing import ENV, ROOT, hashes, python, wait_until
 
 from ada_repro.pipeline.executors import find_workers, free_gpus, lent_gpu, list_gpus, thread_workers
 from ada_repro.pipeline.guard import Task
@@ -156,14 +156,6 @@ def test_a_head_that_is_killed_ends_what_srun_runs(tmp_path, srun):
     head.kill()
     head.wait()
     end_of(folder)
-
-
-def wait_until(happens):
-    "Until something is so, within a minute."
-    end = time.monotonic() + 60
-    while not happens() and time.monotonic() < end:
-        time.sleep(0.05)
-    assert happens()
 
 
 def end_of(folder):
