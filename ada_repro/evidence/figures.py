@@ -682,9 +682,8 @@ CAPTIONS = {  # the first lines below a figure
         "for the baseline; the method is the one with the highest DSC in Table 4."
     ],
     "figure2": [
-        "Line: mean over seeds; band: lowest to highest seed, each the mean over its folds. Black: the baseline, which "
-        "all arms start from. "
-        "Grey: the epochs of the panel below."
+        "Line: mean over seeds; band: lowest to highest seed, each the mean over its folds. Where all epochs are "
+        "shown, black is the baseline, from which all arms start, and grey the epochs of the panel below."
     ],
     "figure3": ["The training slice with the median grey matter area, first cycle."],
     "figure4": ["Mean over training slices and seeds; chance: two windows thrown anywhere in the image."],

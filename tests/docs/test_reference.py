@@ -181,6 +181,13 @@ def test_each_stage_has_a_title_and_a_place_among_those_of_a_run():
     assert set(told) == {path.stem for path in (ROOT / "nbs" / "experiments").glob("*.ipynb")}
 
 
+def test_each_table_and_figure_of_the_graph_has_a_title():
+    told = tomllib.loads((ROOT / "docs" / "order.toml").read_text())["results"]
+    graph = (ROOT / "dvc.yaml").read_text() + (ROOT / "evidence" / "dvc.yaml").read_text()
+    made = set(re.findall(r"figures/\S+/(\w+)\.(?:md|png):", graph))
+    assert {"table3", "figure1", "rules"} < made <= set(told)
+
+
 def test_the_notebooks_of_a_run_stand_in_its_order_and_say_which_run_they_show(tmp_path):
     study = tmp_path / "figures" / "published" / "phantom-smoke"
     (study / "notebooks").mkdir(parents=True)
