@@ -7,6 +7,7 @@ __all__ = [
     "WARM",
     "THREADS",
     "SLOW",
+    "LONGEST",
     "import_slow",
     "forget_project",
     "end_with",
@@ -262,13 +263,17 @@ def serve(
 
 
 # %% ../../nbs/6_pipeline/04_warm.ipynb #w11b
+LONGEST = 80  # of the name of the folder for temporary files: that of a socket in it may have 107 bytes
+
+
 @contextmanager
 def warm_process(
     params: dict,  # Of `read_params`
 ):
     "Have a warm process as long as the block runs, where that can be and stages have a number of threads."
     threads = params.get("profile", {}).get("machine", {}).get("threads")
-    if not threads or sys.platform != "linux" or WARM in os.environ:
+    no_room = len(os.fsencode(tempfile.gettempdir())) > LONGEST
+    if not threads or sys.platform != "linux" or WARM in os.environ or no_room:
         yield
         return
     folder = tempfile.mkdtemp(prefix="ada_repro-")

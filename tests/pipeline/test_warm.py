@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 
 import nbformat
 import psutil
@@ -194,3 +195,10 @@ def test_told_to_have_none_there_is_none(monkeypatch):
     with warm_process({"profile": {"machine": {"threads": 1}}}):
         assert os.environ[WARM] == "off" and psutil.Process().children() == began
     assert warm.hand_over(["who"]) is None
+
+
+def test_where_names_of_temporary_files_are_long_there_is_none(monkeypatch, tmp_path):
+    monkeypatch.delenv(WARM, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", f"{tmp_path}/{'long' * 30}")
+    with warm_process({"profile": {"machine": {"threads": 1}}}):
+        assert WARM not in os.environ
