@@ -172,15 +172,16 @@ class LockFile:
         entries: dict,  # Name of a stage -> what DVC notes of it
         order: list[str],  # Names of all stages, in the order of the graph
     ):
-        "Enter these stages, and put all into order; those the graph does not know come last."
+        "Enter these stages, and put all into order; those the graph does not know stay where they are."
         from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
         there = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
         if there != self.text:
             self.content = parse_yaml_for_update(there, self.path) or {"schema": "2.0"}
         stages = dict(self.content.get("stages", {})) | entries
-        known = [name for name in order if name in stages]
-        self.content["stages"] = {name: stages[name] for name in [*known, *sorted(stages.keys() - set(known))]}
+        in_order = iter([name for name in order if name in stages])
+        names = [next(in_order) if name in order else name for name in stages]
+        self.content["stages"] = {name: stages[name] for name in names}
         self.text = dumps_yaml(self.content)
         if self.text != there:
             with whole_file(self.path) as part:

@@ -342,11 +342,27 @@ def test_what_another_has_written_into_the_lock_is_kept(tmp_path):
     lock = LockFile(tmp_path / "dvc.lock")
     lock.add({"b": {"cmd": "b"}}, ["a", "b"])
     text = (tmp_path / "dvc.lock").read_text()
-    assert list(yaml.safe_load(text)["stages"]) == ["b", "gone"]
+    assert list(yaml.safe_load(text)["stages"]) == ["gone", "b"]
     (tmp_path / "dvc.lock").write_text(text + "  c:\n    cmd: c\n")
     lock.add({"a": {"cmd": "a"}}, ["a", "b"])
     stages = yaml.safe_load((tmp_path / "dvc.lock").read_text())["stages"]
-    assert list(stages) == ["a", "b", "c", "gone"] and stages["b"] == {"cmd": "b"}
+    assert list(stages) == ["gone", "a", "c", "b"] and stages["b"] == {"cmd": "b"}
+
+
+def test_where_all_stages_stand_in_the_lock_plain_dvc_and_we_keep_their_places(tmp_path, monkeypatch):
+    stages = {name: stage("first", f"{name}.txt") for name in "dacb"}
+    plain, ours = (project(tmp_path / name, stages, first="1") for name in ("plain", "ours"))
+    fewer = {name: stages[name] for name in "dcb"}
+    for folder in (plain, ours):
+        dvc(folder, "repro", "-q")
+        (folder / "dvc.yaml").write_text(yaml.safe_dump({"stages": fewer}, sort_keys=False))
+        (folder / "first").write_text("2")
+    before = list(yaml.safe_load((ours / "dvc.lock").read_text())["stages"])
+    dvc(plain, "repro", "-q")
+    monkeypatch.chdir(ours)
+    assert run_here() == []
+    assert list(yaml.safe_load((ours / "dvc.lock").read_text())["stages"]) == before and "a" in before
+    assert (ours / "dvc.lock").read_bytes() == (plain / "dvc.lock").read_bytes()
 
 
 def test_the_lock_is_written_now_and_then_and_at_the_end(chain, monkeypatch):

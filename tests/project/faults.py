@@ -121,7 +121,7 @@ class Run:
 
     def __init__(self, folder, *words, env=None, prefix=(), **kwargs):
         command = [*prefix, sys.executable, "-m", *(words or ("dvc", "repro"))]
-        self.lines, self.began = [], []
+        self.folder, self.lines, self.began = folder, [], []
         env = env or {}
         path = [env["PYTHONPATH"]] if "PYTHONPATH" in env else []
         path.append(str(folder))  # its own package, no other
@@ -156,10 +156,14 @@ class Run:
         self.reader.join(5)
         return code
 
+    def at_work(self):
+        "Whether a stage has begun: plain DVC says so, `make repro` notes what its command says."
+        return self.began or any((self.folder / "data" / "logs").glob("*.log"))
+
     def wait_stage(self, patience_s=120):
         "Until a stage begins, or the run ends."
         end = time.time() + patience_s
-        while not self.began and self.process.poll() is None and time.time() < end:
+        while not self.at_work() and self.process.poll() is None and time.time() < end:
             time.sleep(0.02)
 
     def tree(self):
