@@ -521,7 +521,8 @@ def plot_iou(
     matrix = matrix.rename(index=arm_name, columns=arm_name)
     fig, ax = plt.subplots(figsize=(1.9 + 0.5 * len(arms), 1.3 + 0.42 * len(arms)))
     show_numbers(ax, matrix, vmin=0, vmax=1, square=True, cbar_kws={"shrink": 0.7})
-    ax.set_title("mean IoU of the hidden windows, first cycle")
+    ax.set_title("mean IoU of the hidden windows,\nfirst cycle")
+    ax.tick_params(axis="y", rotation=0)
     bar = ax.collections[0].colorbar
     bar.ax.axhline(chance, color="white", lw=1.2)
     bar.outline.set_visible(False)
