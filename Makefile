@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PIP_TARGET PIP_PREFIX PYTHONHOME
 
-.PHONY: help repro evidence experiments doctor export check test docs publish keep bench faults realism
+.PHONY: help repro evidence experiments doctor export check test docs publish keep bench exact faults realism
 .DEFAULT_GOAL = help
 
 help:  ## List what can be made
@@ -56,6 +56,9 @@ keep: .venv/stamp  ## What is small of each finished run, into figures/published
 
 bench: .venv/stamp  ## Ours against peers, alone on the machine: a quarter of an hour; writes docs/benchmarks.md
 	@$(PY) benchmarks/bench.py
+
+exact: .venv/stamp  ## The same bits as on our machine? The smoke profile with machine: {exact: true}, against benchmarks/exact.csv
+	@$(PY) benchmarks/exact.py
 
 realism: .venv/stamp  ## Phantom-trained networks on real scans: make realism RAW=folder
 	@$(PY) benchmarks/realism.py $(if $(RAW),"$(RAW)")

@@ -27,6 +27,7 @@ d = {
             "ada_repro.core.find_root": ("core.html#find_root", "ada_repro/core.py"),
             "ada_repro.core.fits": ("core.html#fits", "ada_repro/core.py"),
             "ada_repro.core.folder_hash": ("core.html#folder_hash", "ada_repro/core.py"),
+            "ada_repro.core.is_exact": ("core.html#is_exact", "ada_repro/core.py"),
             "ada_repro.core.is_running": ("core.html#is_running", "ada_repro/core.py"),
             "ada_repro.core.name_seed": ("core.html#name_seed", "ada_repro/core.py"),
             "ada_repro.core.named_generator": ("core.html#named_generator", "ada_repro/core.py"),
@@ -1882,6 +1883,7 @@ d = {
                 "ada_repro/pipeline/kernel.py",
             ),
             "ada_repro.pipeline.kernel.main": ("6_pipeline/kernel.html#main", "ada_repro/pipeline/kernel.py"),
+            "ada_repro.pipeline.kernel.numerics": ("6_pipeline/kernel.html#numerics", "ada_repro/pipeline/kernel.py"),
             "ada_repro.pipeline.kernel.path_entries": (
                 "6_pipeline/kernel.html#path_entries",
                 "ada_repro/pipeline/kernel.py",
@@ -2145,6 +2147,7 @@ d = {
             "ada_repro.train.augment.check_ranges": ("3_train/augment.html#check_ranges", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.draw": ("3_train/augment.html#draw", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.is_still": ("3_train/augment.html#is_still", "ada_repro/train/augment.py"),
+            "ada_repro.train.augment.product": ("3_train/augment.html#product", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.source_grid": ("3_train/augment.html#source_grid", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.spread_matrix": (
                 "3_train/augment.html#spread_matrix",
@@ -2172,6 +2175,10 @@ d = {
             "ada_repro.train.choices.check_arm": ("3_train/choices.html#check_arm", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_fold": ("3_train/choices.html#check_fold", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_list": ("3_train/choices.html#check_list", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_machine": (
+                "3_train/choices.html#check_machine",
+                "ada_repro/train/choices.py",
+            ),
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),

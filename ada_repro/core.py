@@ -7,6 +7,7 @@ __all__ = [
     "ROOT",
     "DATA",
     "FIGURES",
+    "EXACT",
     "STOP_AT",
     "find_root",
     "DataError",
@@ -21,6 +22,7 @@ __all__ = [
     "name_seed",
     "named_generator",
     "named_rng",
+    "is_exact",
     "best_device",
     "is_running",
     "remove",
@@ -240,11 +242,19 @@ def named_rng(
 
 
 # %% ../nbs/00_core.ipynb #c14x
+EXACT = "ADA_REPRO_EXACT"  # in the environment of a kernel, set by `pipeline.kernel`
+
+
+def is_exact() -> bool:
+    "Whether processors of all makers are to compute the same bits."
+    return os.environ.get(EXACT) == "1"
+
+
 def best_device() -> str:
-    "The fastest device at hand."
+    "The fastest device at hand; where the bits count, the processor."
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if torch.cuda.is_available() and not is_exact() else "cpu"
 
 
 # %% ../nbs/00_core.ipynb #c16x

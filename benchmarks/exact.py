@@ -1,7 +1,8 @@
-"""Do processors of two makers compute the same bits, and if not, which operation parts first?
+"""Does this machine compute the bits that ours did? `make exact`.
 
-`python benchmarks/exact.py` hashes what each operation of a training step gives, in float32 on one thread with AVX2
-kernels, and adds a column for this machine to benchmarks/exact.csv. MKL's own switch is tried with two values.
+Runs the smoke profile with `machine: {exact: true}` in a fresh copy of the checkout, and holds the weights of its
+networks and Tables 3 and 4 against benchmarks/exact.csv, line by line. First come the operations of a training step,
+each by itself: if bits differ, they say where. `python benchmarks/exact.py write` makes the file anew.
 """
 
 import hashlib
@@ -11,16 +12,27 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-KERNELS = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2", "OMP_NUM_THREADS": "1"}
-SWITCHES = ("AVX2", "COMPATIBLE")  # of MKL_CBWR
+import pandas as pd
+from repro import copy_of
+
+from ada_repro.core import ROOT
+from ada_repro.data.tables import read_table, save_table
+from ada_repro.pipeline.kernel import numerics
+
 TABLE = Path(__file__).with_suffix(".csv")
+ON_SMOKE = {r"profile: \*\w+": "profile: *smoke", r"data: \*\w+": "data: *phantom", "exact: false": "exact: true"}
+
+
+def digits(content):
+    "Twelve hexadecimal digits for some bytes."
+    return hashlib.sha256(content).hexdigest()[:12]
 
 
 def digest(*tensors):
-    "Twelve hexadecimal digits for the bits of some tensors."
-    content = b"".join(value.detach().contiguous().numpy().tobytes() for value in tensors)
-    return hashlib.sha256(content).hexdigest()[:12]
+    "The same for the bits of some tensors."
+    return digits(b"".join(value.detach().contiguous().numpy().tobytes() for value in tensors))
 
 
 def operations():
@@ -28,15 +40,17 @@ def operations():
     import torch
     from torch.nn import functional as F
 
-    torch.set_num_threads(1)
+    from ada_repro.train.augment import product, spread_matrix
+
     torch.manual_seed(0)
     x = torch.randn(8, 8, 80, 80).contiguous(memory_format=torch.channels_last).requires_grad_()
     weight = torch.randn(16, 8, 3, 3, requires_grad=True)
-    noise, spread = torch.randn(8, 40, 40), torch.randn(80, 40)
+    spread = spread_matrix(80, 2)
+    noise = torch.randn(8, spread.shape[1], spread.shape[1])
     grid = torch.rand(8, 80, 80, 2) * 2 - 1
     yield "random numbers", (x, weight, noise, grid)
-    yield "matrix product (elastic field)", (spread @ noise @ spread.T,)
-    yield "grid sampling (augmentation)", (F.grid_sample(x.detach(), grid, align_corners=False),)
+    yield "elastic field", (spread, product(product(spread, noise), spread.T))
+    yield "grid sampling", (F.grid_sample(x.detach(), grid, align_corners=False),)
     convolved = F.conv2d(x, weight, padding=1)
     yield "convolution", (convolved,)
     yield "convolution, backward", torch.autograd.grad(convolved, (x, weight), convolved.detach())
@@ -44,6 +58,7 @@ def operations():
     normed = norm(x)
     yield "batch norm", (normed, norm.running_mean, norm.running_var)
     yield "batch norm, backward", torch.autograd.grad(normed, (x, norm.weight), normed.detach() ** 2)
+    yield "dropout", (F.dropout2d(x, 0.5),)
     larger = F.interpolate(x, scale_factor=2, mode="bilinear", align_corners=True)
     yield "upsampling", (larger,)
     yield "upsampling, backward", torch.autograd.grad(larger, x, larger.detach())
@@ -55,6 +70,29 @@ def operations():
     yield "Adam", (parameter,)
 
 
+def of_operations():
+    "What -> digits, from a process that had the switches before anything was imported."
+    env = os.environ | numerics(threads=1, exact=True)
+    command = [sys.executable, __file__, "operations"]
+    done = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(line.split("\t") for line in done.stdout.splitlines())
+
+
+def of_smoke_run(folder):
+    "What -> digits, from a run of the whole graph in a fresh copy of the checkout."
+    copy_of(ROOT, folder)
+    params = folder / "params.yaml"
+    text = params.read_text()
+    for old, new in ON_SMOKE.items():
+        text = re.sub(old, new, text)
+    params.write_text(text)
+    command = [sys.executable, "-m", "ada_repro.pipeline.start"]
+    subprocess.run(command, cwd=folder, env=os.environ | {"PYTHONPATH": str(folder)}, stdout=sys.stderr, check=True)
+    made = [*folder.glob("data/slices/*.npy"), *folder.glob("data/runs/*/last.safetensors")]
+    made += folder.glob("figures/phantom-smoke/table[34].csv")
+    return {path.relative_to(folder).as_posix(): digits(path.read_bytes()) for path in sorted(made)}
+
+
 def processor():
     "What the processor calls itself."
     cpuinfo = Path("/proc/cpuinfo")
@@ -62,30 +100,31 @@ def processor():
     return named[1] if named else platform.processor()
 
 
-def column(switch):
-    "The hashes of this machine, in a process that had the switches before anything was imported."
-    env = os.environ | KERNELS | {"MKL_CBWR": switch}
-    done = subprocess.run([sys.executable, __file__, "hashes"], env=env, capture_output=True, text=True, check=True)
-    return dict(line.split("\t") for line in done.stdout.splitlines())
+def compare(made):
+    "In words, whether all digits are those of the file; 1 if not."
+    ours = read_table(TABLE).set_index("what")
+    differ = [what for what in ours.index if made.get(what) != ours.digits[what]]
+    there = ours.machine.iloc[0]
+    if not differ:
+        print(f"Equal to the last bit: {len(ours)} of {len(ours)}, here ({processor()}) and there ({there})")
+        return 0
+    print(f"{len(differ)} of {len(ours)} differ, here ({processor()}) and there ({there}): {', '.join(differ)}")
+    return 1
 
 
-def main():
-    import pandas as pd
-
-    from ada_repro.data.tables import read_table, save_table
-
-    table = read_table(TABLE, text=None).set_index("operation") if TABLE.exists() else pd.DataFrame()
-    columns = pd.DataFrame({f"{processor()}, MKL_CBWR={switch}": column(switch) for switch in SWITCHES})
-    columns.index.name = "operation"
-    others = [name for name in table if name not in columns]
-    table = table[others].join(columns, how="outer").loc[columns.index] if others else columns
-    save_table(table.reset_index(), TABLE)
-    print(table.to_string())
+def main(words):
+    if words == ["operations"]:
+        for name, tensors in operations():
+            print(name, digest(*tensors), sep="\t")
+        return 0
+    made = of_operations()
+    with TemporaryDirectory() as tmp:
+        made |= of_smoke_run(Path(tmp) / "copy")
+    if words == ["write"]:
+        rows = [(what, told, processor()) for what, told in made.items()]
+        save_table(pd.DataFrame(rows, columns=["what", "digits", "machine"]), TABLE)
+    return compare(made)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["hashes"]:
-        for name, tensors in operations():
-            print(name, digest(*tensors), sep="\t")
-    else:
-        main()
+    sys.exit(main(sys.argv[1:]))

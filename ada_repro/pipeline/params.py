@@ -108,7 +108,7 @@ def typed(
 
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #c14
-RUNNER = ("threads", "variants")  # for the runner and the graph, not for the notebook
+RUNNER = ("threads", "exact", "variants")  # for the runner and the graph, not for the notebook
 
 
 def stage_parameters(

@@ -29,7 +29,7 @@ __all__ = [
 # %% ../../nbs/6_pipeline/05_stage.ipynb #c03n
 import sys
 
-from .kernel import PLAIN, kernel_command, leave_foreign_modules
+from .kernel import PLAIN, kernel_command, leave_foreign_modules, numerics
 from .warm import hand_over
 
 # %% ../../nbs/6_pipeline/05_stage.ipynb #c04n
@@ -140,6 +140,7 @@ class Job:
     notebook: Path  # In `nbs/experiments`
     given: dict  # A value for each of its parameters
     threads: int  # Of the kernel; 0: one for each core
+    exact: bool  # Whether processors of all makers are to compute the same bits
 
     @property
     def name(self) -> str:
@@ -163,7 +164,9 @@ def read_job(
     "What a command line asks for; `ValueError` if it cannot be done."
     notebook, told = find_stage(stage), parse_words(words)
     threads = typed("threads", told.pop("threads", ["0"]), "int")
-    return Job(notebook, notebook_parameters(notebook, told), threads)
+    exact = "exact" in told  # DVC gives a name alone for true, nothing for false
+    told.pop("exact", None)
+    return Job(notebook, notebook_parameters(notebook, told), threads, exact)
 
 
 # %% ../../nbs/6_pipeline/05_stage.ipynb #c12h
@@ -181,9 +184,7 @@ def execute(
     kernel_lock: Path,  # The kernel holds it
 ):
     "Let papermill run the notebook in a kernel of its own."
-    os.environ |= PLAIN  # the kernel inherits them
-    if job.threads:
-        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(job.threads))
+    os.environ |= PLAIN | numerics(job.threads, job.exact)  # the kernel inherits them
     papermill.execute_notebook(
         job.notebook,
         job.copy,

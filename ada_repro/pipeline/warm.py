@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = [
     "WARM",
-    "THREADS",
+    "READ_ONCE",
     "SLOW",
     "LONGEST",
     "import_slow",
@@ -40,11 +40,11 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
-from .kernel import PLAIN, leave_foreign_modules
+from .kernel import PLAIN, SAME_BITS, THREADS, leave_foreign_modules, numerics
 
 # %% ../../nbs/6_pipeline/04_warm.ipynb #w04
 WARM = "ADA_REPRO_WARM"  # in the environment: the socket on which a warm process listens, or `off`
-THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")  # in the environment, read at import
+READ_ONCE = (*THREADS, *SAME_BITS)  # in the environment, by numerical libraries
 SLOW = (
     *("papermill", "IPython", "ipykernel.kernelapp", "ipykernel.ipkernel", "ipykernel.zmqshell"),
     *("torch", "captum.attr", "safetensors.torch", "torch.nn.utils.fusion"),
@@ -144,7 +144,7 @@ class Kernel(Copy):
         client: socket.socket,  # The runner's connection to its client
     ):
         pipe, self.way = os.pipe()
-        self.threads = [os.environ.get(name) for name in THREADS]
+        self.numerics = [os.environ.get(name) for name in READ_ONCE]
         super().__init__(partial(be_kernel, pipe, [self.way, client.fileno()]))
         os.setpgid(self.pid, self.pid)  # Jupyter tells all of a kernel's group to end
         os.close(pipe)
@@ -156,7 +156,7 @@ class Kernel(Copy):
         **options,  # Others of `launch_kernel`
     ):  # As of `subprocess.Popen`
         "In place of Jupyter's `launch_kernel`."
-        if [env.get(name) for name in THREADS] != self.threads:
+        if [env.get(name) for name in READ_ONCE] != self.numerics:
             from jupyter_client.launcher import launch_kernel
 
             return launch_kernel(command, env=env, **options)
@@ -271,14 +271,15 @@ def warm_process(
     params: dict,  # Of `read_params`
 ):
     "Have a warm process as long as the block runs, where that can be and stages have a number of threads."
-    threads = params.get("profile", {}).get("machine", {}).get("threads")
+    machine = params.get("profile", {}).get("machine", {})
+    threads = machine.get("threads")
     no_room = len(os.fsencode(tempfile.gettempdir())) > LONGEST
     if not threads or sys.platform != "linux" or WARM in os.environ or no_room:
         yield
         return
     folder = tempfile.mkdtemp(prefix="ada_repro-")
     told = os.environ | PLAIN | {"PYTHONWARNINGS": "ignore:IProgress not found"}
-    told |= dict.fromkeys(THREADS, f"{threads}")
+    told |= numerics(threads, machine.get("exact", False))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/socket")
         listener.listen()

@@ -8,6 +8,7 @@ __all__ = [
     "spread_matrix",
     "check_ranges",
     "draw",
+    "product",
     "affine_matrix",
     "source_grid",
     "is_still",
@@ -22,7 +23,7 @@ from math import ceil, pi, sqrt
 import torch
 import torch.nn.functional as F
 
-from ..core import check_number
+from ..core import check_number, is_exact
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c05n
@@ -49,7 +50,8 @@ def spread_matrix(
 ) -> torch.Tensor:  # (size, nodes), rows of length 1
     "Gaussian bumps on a lattice that reaches three sigma beyond the image."
     nodes = torch.arange(-3, ceil(size / sigma_px) + 4) * sigma_px
-    bumps = torch.exp(-((torch.arange(size)[:, None] - nodes) ** 2) / (2 * sigma_px**2))
+    exponents = -((torch.arange(size)[:, None] - nodes) ** 2) / (2 * sigma_px**2)
+    bumps = exponents.double().exp().float()  # rounded from more digits than libraries differ in
     bumps[bumps < 1e-20] = 0  # far from its node, where arithmetic on ever smaller numbers is slow
     return bumps / bumps.norm(dim=1, keepdim=True)
 
@@ -110,6 +112,17 @@ def draw(
     )
 
 
+# %% ../../nbs/3_train/01_augment.ipynb #c17q
+def product(
+    left: torch.Tensor,  # (..., n, k)
+    right: torch.Tensor,  # (..., k, m)
+) -> torch.Tensor:  # (..., n, m)
+    "Matrix product. Its library sums in an order of its own on each maker's processors; where bits count, we do."
+    if not is_exact():
+        return left @ right
+    return (left.unsqueeze(-1) * right.unsqueeze(-3)).sum(-2)
+
+
 # %% ../../nbs/3_train/01_augment.ipynb #c17n
 def affine_matrix(
     draws: Draws,  # For n images
@@ -129,7 +142,7 @@ def source_grid(
     size = len(draws.spread)
     middles = (2 * torch.arange(size, device=draws.spread.device) + 1) / size - 1
     to_x, to_y, offset = affine_matrix(draws)[..., None, None].unbind(2)
-    bend = draws.spread @ draws.noise @ draws.spread.T
+    bend = product(product(draws.spread, draws.noise), draws.spread.T)
     return to_x * middles + to_y * middles[:, None] + offset + bend * (2 / size)
 
 

@@ -17,11 +17,14 @@ __all__ = [
     "check_arm",
     "check_value",
     "read_how",
+    "check_machine",
     "check_params",
 ]
 
 # %% ../../nbs/3_train/05_choices.ipynb #c02
 from math import inf
+
+import torch
 
 from ..core import check_choice, check_number
 from ..data.bids import BY_DEFAULT, Bids
@@ -141,6 +144,18 @@ def read_how(
 
 
 # %% ../../nbs/3_train/05_choices.ipynb #c07t
+def check_machine(
+    threads: int = 0,  # Of each stage; 0: one for each core
+    exact: bool = False,  # Whether processors of all makers are to compute the same bits
+):
+    "Raise `ValueError` for what this machine cannot do."
+    check_choice("params.yaml: machine.exact", exact, (False, True))
+    if exact and not threads:
+        raise ValueError("params.yaml: machine.exact needs the same number of threads everywhere; set machine.threads")
+    if exact and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
+        raise ValueError("params.yaml: machine.exact needs a processor with AVX2, which this one lacks")
+
+
 def check_params(
     params: dict,  # Of `read_params`
 ):
@@ -156,6 +171,7 @@ def check_params(
     for name, value in params.get("data", {}).get("repeat", {}).items():
         check_value(f"params.yaml: datasets.{name}", name, value)
     read_how(params)
+    check_machine(**params["profile"].get("machine", {}))
     size, crop_px = params["profile"]["ada"]["size"], params["profile"]["prepare"]["crop_px"]
     if crop_px % 8:
         raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")

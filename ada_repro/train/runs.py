@@ -55,6 +55,7 @@ from ada_repro.core import (
     TimeIsUp,
     best_device,
     folder_hash,
+    is_exact,
     run_named,
     time_is_up,
     whole_file,
@@ -232,7 +233,7 @@ def run_record(
         "versions": {"python": platform.python_version(), **{name: module_version(name) for name in RECORDED}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": torch.get_num_threads(),
-        "isa": torch.backends.cpu.get_cpu_capability(),
+        "isa": torch.backends.cpu.get_cpu_capability() + (", exact" if is_exact() else ""),
     }
 
 

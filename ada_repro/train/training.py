@@ -36,7 +36,16 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import best_device, check_choice, check_number, check_tensor, name_seed, named_generator
+from ada_repro.core import (
+    best_device,
+    check_choice,
+    check_number,
+    check_tensor,
+    is_exact,
+    name_seed,
+    named_generator,
+)
+
 from ..data.slices import Slices, some_people
 from ..method.arms import arm_windows, check_arms, draws_of, kept
 from ..method.mask import PROTECT
@@ -106,7 +115,9 @@ def new_state(
 def fast_bf16(
     device: str,  # 'cpu' or 'cuda'
 ) -> bool:
-    "Whether this machine multiplies bfloat16 faster than float32."
+    "Whether this machine multiplies bfloat16 faster than float32; where bits count it does not use it."
+    if is_exact():
+        return False
     if device == "cuda":
         return torch.cuda.is_bf16_supported()
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
