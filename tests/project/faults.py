@@ -218,7 +218,9 @@ class Book:
         print(f"{spent:5.0f} s  {fault}: {counts}  (about {left / 60:.0f} min left)", flush=True)
 
     def keep(self, fault, fine):
-        self.rows[fault] = self.rows[fault][0], self.rows[fault][1] if fine else 0
+        if fault in self.rows:  # of a small share not every kind is tried
+            tried, survived = self.rows[fault]
+            self.rows[fault] = tried, survived if fine else 0
 
 
 def mended(folder, book, run):
