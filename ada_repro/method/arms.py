@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from ..core import check_choice
 from ..data.slices import Slices
 from .mask import FLAT, PROTECT, check_size, choose_windows, protect_target, window_mask
-from .saliency import EXPLAINED, SALIENCY, SIGNS, saliency_map
+from .saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS, saliency_map
 
 # %% ../../nbs/2_method/05_arms.ipynb #c05
 CONTROLS = ("none", "random", "shuffled", "least")
@@ -173,10 +173,12 @@ def check_options(
     explain: str = "target",  # A name in `EXPLAINED`
     sign: str = "absolute",  # One of `SIGNS`
     layer: str = "bottleneck.5",  # A module's name; the network that has it is asked when it is looked at
+    precision: str = "float32",  # One of `PRECISIONS`
 ):
     "Raise `ValueError` for a choice that `saliency_map` would refuse, so that arms that look nowhere refuse it too."
     check_choice("explain", explain, EXPLAINED)
     check_choice("sign", sign, SIGNS)
+    check_choice("precision", precision, PRECISIONS)
 
 
 def arm_maps(
@@ -185,7 +187,7 @@ def arm_maps(
     images: Tensor,  # (N, 1, H, W)
     target: Tensor,  # (N, H, W), bool
     batch_size: int = 32,  # Images at a time
-    **options,  # Of `saliency_map`: explain, sign, layer
+    **options,  # Of `saliency_map`: explain, sign, layer, precision
 ) -> Tensor:  # (N, H, W); zeros for an arm that looks nowhere
     "What the arm sees in each image."
     check_arms([arm])
@@ -225,7 +227,7 @@ def arm_windows(
     generator,  # torch.Generator on the CPU
     protect: str = "keep",  # Ground truth in the window: 'keep', 'forbid' or 'none'
     flat: str = "random",  # Where the window of a flat map goes: 'random' or 'corner'
-    **options,  # Of `saliency_map`: explain, sign, layer
+    **options,  # Of `saliency_map`: explain, sign, layer, precision
 ) -> tuple[Tensor, Tensor]:  # Corners (N, 2); whether a map was flat (N,)
     "Where the arm hides a window in each image; outside the image for `none`."
     check_arms([arm])

@@ -23,7 +23,7 @@ def ada_copies(
     size: int,  # Side of the window, in pixels
     protect: str = "keep",  # Ground truth in the window: 'keep', 'forbid' or 'none'
     generator: torch.Generator = None,  # Of what is drawn at random, on the CPU
-    **options,  # Of `saliency_map`: explain, sign, layer
+    **options,  # Of `saliency_map`: explain, sign, layer, precision
 ) -> Tensor:  # (B, 1, H, W), without gradient
     "A copy of each image with the square hidden that matters most to the network. `ValueError` as in `saliency_map`."
     check_choice("method", method, (*SALIENCY, "random"))

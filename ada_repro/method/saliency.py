@@ -7,6 +7,7 @@ __all__ = [
     "SALIENCY",
     "EXPLAINED",
     "SIGNS",
+    "PRECISIONS",
     "ForegroundScore",
     "saliency_method",
     "hooks_relus",
@@ -201,6 +202,7 @@ EXPLAINED = {
     "all": lambda logits, target: torch.ones_like(target),
 }
 SIGNS = ("absolute", "signed")
+PRECISIONS = ("float32", "bfloat16")
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c24
@@ -257,6 +259,7 @@ def saliency_map(
     explain: str = "target",  # Pixels whose logits are summed: 'target', 'pred' or 'all'
     sign: str = "absolute",  # 'absolute' or 'signed'
     layer: str = "bottleneck.5",  # The module GradCam looks at; the default is the last ReLU of the bottleneck
+    precision: str = "float32",  # Of the network's arithmetic: 'float32' or 'bfloat16'
 ) -> Tensor:  # Maps (B, H, W), float32; non-negative unless `sign` is 'signed'
     "How much each pixel of each image matters to the network. `ValueError` for what it does not take."
     if not isinstance(model, nn.Module):
@@ -267,12 +270,13 @@ def saliency_map(
         raise ValueError(f"No saliency method is called {method!r}; known are {', '.join(SALIENCY)}")
     check_choice("explain", explain, EXPLAINED)
     check_choice("sign", sign, SIGNS)
+    check_choice("precision", precision, PRECISIONS)
     looked_at = find_layer(model, layer)
     modes = {m: m.training for m in model.modules()}
     x = image.detach().float()
     try:
         model.eval()
-        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             maps = explain_images(model, x, target[:, None], method, explain, looked_at)
     finally:
         for m, training in modes.items():

@@ -30,7 +30,7 @@ from ..core import check_choice, check_number
 from ..data.bids import BY_DEFAULT, Bids
 from ..method.arms import check_study_arms
 from ..method.mask import FLAT, PROTECT
-from ..method.saliency import EXPLAINED, SALIENCY, SIGNS
+from ..method.saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS
 from ..method.unet import UNet
 from .batches import AUGMENT_COPIES, FILLS
 
@@ -40,6 +40,7 @@ CHOICES = {
     "flat": FLAT,
     "explain": tuple(EXPLAINED),
     "sign": SIGNS,
+    "precision": PRECISIONS,
     "layer": tuple(name for name, _ in UNet(1).named_modules() if name),
     "augment_copies": AUGMENT_COPIES,
     "fill": tuple(FILLS),

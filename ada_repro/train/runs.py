@@ -364,12 +364,14 @@ def first_look(
     explain: str = "target",  # Of `saliency_map`
     sign: str = "absolute",  # Of `saliency_map`
     layer: str = "bottleneck.5",  # Of `saliency_map`
+    precision: str = "float32",  # Of `saliency_map`
     **_,  # What else `train` takes
 ) -> dict:  # image, target, map (H, W)
     "What the arm sees in the slice with the median area of grey matter."
     i = median_slice(data.consensus)
     one = slice(i, i + 1)
-    maps = arm_maps(arm, model, data.images[one], data.consensus[one], explain=explain, sign=sign, layer=layer)
+    options = {"explain": explain, "sign": sign, "layer": layer, "precision": precision}
+    maps = arm_maps(arm, model, data.images[one], data.consensus[one], **options)
     return {"image": data.images[i, 0], "target": data.consensus[i], "map": maps[0]}
 
 

@@ -48,8 +48,8 @@ from ada_repro.core import (
 
 from ..data.slices import Slices, some_people
 from ..method.arms import arm_windows, check_arms, draws_of, kept
-from ..method.mask import PROTECT
-from ..method.saliency import EXPLAINED
+from ..method.mask import FLAT, PROTECT
+from ..method.saliency import EXPLAINED, PRECISIONS, SIGNS
 from ..method.unet import UNet
 from .augment import draw
 from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
@@ -343,7 +343,7 @@ def check_augmentation(
 
 
 # %% ../../nbs/3_train/03_training.ipynb #t02b
-OPTIONS = {"flat": ("random", "corner"), "explain": tuple(EXPLAINED), "sign": ("absolute", "signed")}
+OPTIONS = {"flat": FLAT, "explain": tuple(EXPLAINED), "sign": SIGNS, "precision": PRECISIONS}
 
 
 def check_choices(

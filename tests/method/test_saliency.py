@@ -258,6 +258,16 @@ def test_what_is_explained(explain, pixels):
     assert (maps == 3).sum() == pixels and maps.sum() == 3 * pixels
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_in_bfloat16_the_maps_are_nearly_the_same(scene, method):
+    exact = saliency_map(*scene, method)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(saliency_map(*scene, method), exact), "what surrounds the call does not matter"
+    rounded = saliency_map(*scene, method, precision="bfloat16")
+    assert rounded.dtype == torch.float32 and not torch.equal(rounded, exact)
+    assert (rounded - exact).abs().mean() < 0.2 * exact.abs().max()
+
+
 # What is refused, and what is not
 def one_line(*args, **options):
     "What `saliency_map` says to what it does not take."
@@ -277,6 +287,7 @@ def test_unknown_names_are_one_line(scene):
     "bad, words",
     [
         ({"sign": "abs"}, "sign must be one of 'absolute', 'signed', not 'abs'"),
+        ({"precision": "float16"}, "precision must be one of 'float32', 'bfloat16', not 'float16'"),
         ({"explain": "prediction"}, "explain must be one of 'target', 'pred', 'all', not 'prediction'"),
         ({"layer": "bottleneck.9"}, "layer must be the name of a module of the network, not 'bottleneck.9'"),
     ],

@@ -341,7 +341,7 @@ def test_a_variant_is_its_arm_told_otherwise(data):
         ({"flat": "middle"}, "flat must be one of 'random', 'corner', not 'middle'"),
         ({"explain": "sigmoid"}, "explain must be one of 'target', 'pred', 'all', not 'sigmoid'"),
         ({"layer": "bottleneck.9"}, "layer must be one of .*, not 'bottleneck.9'"),
-        ({"sing": "signed"}, "an option must be one of 'flat', 'explain', 'sign', 'layer', not 'sing'"),
+        ({"sing": "signed"}, "an option must be one of 'flat', 'explain', 'sign', 'precision', 'layer', not 'sing'"),
         ({"protect": "kept"}, "protect must be one of 'keep', 'forbid', 'none', not 'kept'"),
         ({"fill": "black"}, "fill must be one of 'mean', 'minimum', 'noise', not 'black'"),
         ({"augment_copies": "none"}, "augment_copies must be one of 'originals', 'both', 'off', not 'none'"),
