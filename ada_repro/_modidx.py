@@ -1847,6 +1847,8 @@ d = {
             "ada_repro.pipeline.guard.Task.file": ("6_pipeline/guard.html#task.file", "ada_repro/pipeline/guard.py"),
             "ada_repro.pipeline.guard.Task.text": ("6_pipeline/guard.html#task.text", "ada_repro/pipeline/guard.py"),
             "ada_repro.pipeline.guard.alone": ("6_pipeline/guard.html#alone", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.bury": ("6_pipeline/guard.html#bury", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.children": ("6_pipeline/guard.html#children", "ada_repro/pipeline/guard.py"),
             "ada_repro.pipeline.guard.die_with_parent": (
                 "6_pipeline/guard.html#die_with_parent",
                 "ada_repro/pipeline/guard.py",
@@ -1869,6 +1871,7 @@ d = {
                 "ada_repro/pipeline/guard.py",
             ),
             "ada_repro.pipeline.guard.main": ("6_pipeline/guard.html#main", "ada_repro/pipeline/guard.py"),
+            "ada_repro.pipeline.guard.tell_linux": ("6_pipeline/guard.html#tell_linux", "ada_repro/pipeline/guard.py"),
             "ada_repro.pipeline.guard.watched": ("6_pipeline/guard.html#watched", "ada_repro/pipeline/guard.py"),
             "ada_repro.pipeline.guard.write_note": ("6_pipeline/guard.html#write_note", "ada_repro/pipeline/guard.py"),
         },
@@ -2072,16 +2075,16 @@ d = {
                 "6_pipeline/start.html#find_unseen",
                 "ada_repro/pipeline/start.py",
             ),
-            "ada_repro.pipeline.start.has_all_values": (
-                "6_pipeline/start.html#has_all_values",
-                "ada_repro/pipeline/start.py",
-            ),
             "ada_repro.pipeline.start.hide_unseen": (
                 "6_pipeline/start.html#hide_unseen",
                 "ada_repro/pipeline/start.py",
             ),
             "ada_repro.pipeline.start.is_cut": ("6_pipeline/start.html#is_cut", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.is_json": ("6_pipeline/start.html#is_json", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.is_whole_entry": (
+                "6_pipeline/start.html#is_whole_entry",
+                "ada_repro/pipeline/start.py",
+            ),
             "ada_repro.pipeline.start.is_whole_lock": (
                 "6_pipeline/start.html#is_whole_lock",
                 "ada_repro/pipeline/start.py",

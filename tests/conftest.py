@@ -54,6 +54,7 @@ SLOW_TESTS = {
     "test_both_notebooks_on_made_up_runs",
     "test_continued_runs_end_with_the_same_bits",
     "test_equals_all_copies_at_once",
+    "test_each_line_of_a_command_has_a_shell_of_its_own_as_plain_dvc_gives_it",
     "test_every_arm_runs_to_the_end",
     "test_flips_and_truncations_never_load_wrong",
     "test_flips_and_truncations_of_a_real_scan_never_load_wrong",

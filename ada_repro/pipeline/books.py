@@ -29,6 +29,7 @@ __all__ = [
 import hashlib
 import os
 import re
+import shlex
 import time
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
@@ -86,11 +87,12 @@ def key_of(
 def shell_words(
     stage,  # Of DVC
 ) -> list[str]:
-    "The command in the shell in which DVC would run it; of several lines, the first that fails is the last."
-    from dvc.stage.run import _make_cmd, get_executable
+    "The command in the shell in which DVC would run it; of several lines, each in one of its own, until one fails."
+    from dvc.stage.run import _enforce_cmd_list, _make_cmd, get_executable
 
-    lines = stage.cmd if isinstance(stage.cmd, list) else stage.cmd.splitlines()
-    return _make_cmd(get_executable(), "\n".join(["set -e", *lines]) if lines[1:] else lines[0])
+    shell = get_executable()
+    first, *more = [_make_cmd(shell, f"{line}") for line in _enforce_cmd_list(stage.cmd)]
+    return _make_cmd(shell, " && ".join(map(shlex.join, [first, *more]))) if more else first
 
 
 def task_of(

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "LONGEST",
     "PATIENCE_S",
     "LOOK_EVERY_S",
     "TOLD",
@@ -16,7 +17,10 @@ __all__ = [
     "is_unwanted",
     "alone",
     "hear",
+    "tell_linux",
     "die_with_parent",
+    "children",
+    "bury",
     "end",
     "watched",
     "main",
@@ -35,8 +39,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-
 # %% ../../nbs/6_pipeline/07_guard.ipynb #g01
+LONGEST = 200  # bytes of a file's name, its ending left out; a letter has four at most
+
+
 @dataclass(frozen=True)
 class Task:
     "A command, where it runs, what it makes, and who wants it."
@@ -57,6 +63,8 @@ class Task:
     ) -> Path:
         "Where it keeps one of its files."
         plain = "".join(c if c.isalnum() or c in "-_.@" else "_" for c in self.name)
+        if plain != self.name or len(plain.encode()) > LONGEST:
+            plain = f"{plain[-LONGEST // 4 :]}-{hashlib.sha256(self.name.encode()).hexdigest()[:8]}"
         return Path(self.place, f"{plain}.{ending}")
 
     def text(self) -> str:
@@ -185,12 +193,34 @@ def hear(
     TOLD.append(signum)
 
 
-def die_with_parent():
-    "Called in the command's process before it begins."
+def tell_linux(
+    option: int,  # Of prctl
+    value: int,  # For it
+):
+    "Set an option of this process, where the system is Linux."
     if sys.platform == "linux":
         import ctypes
 
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+        ctypes.CDLL(None).prctl(option, value)
+
+
+def die_with_parent():
+    "Called in the command's process before it begins."
+    tell_linux(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+
+
+def children() -> list[int]:
+    "Numbers of this process's children; none where the system does not say."
+    path = Path("/proc/thread-self/children")
+    return [int(number) for number in path.read_text().split()] if path.exists() else []
+
+
+def bury():
+    "Kill all children, and those that they leave, until none is left."
+    while left := children():
+        for number in left:
+            os.kill(number, signal.SIGKILL)
+            os.waitpid(number, 0)
 
 
 def end(
@@ -202,6 +232,7 @@ def end(
     try:
         child.wait(PATIENCE_S)
     except subprocess.TimeoutExpired:
+        bury()
         os.killpg(0, signal.SIGKILL)
 
 
@@ -212,6 +243,7 @@ def watched(
     parent: int,  # Process that began this one
 ) -> int:  # Exit code
     "Run the command to its end, or end it."
+    tell_linux(36, 1)  # PR_SET_CHILD_SUBREAPER
     with task.file("log").open("ab") as log:
         child = subprocess.Popen(
             task.command,
@@ -223,13 +255,16 @@ def watched(
             pass_fds=[lock],
             preexec_fn=die_with_parent,
         )
-    while True:
+    code = None
+    while code is None:
         try:
-            return child.wait(LOOK_EVERY_S)
+            code = child.wait(LOOK_EVERY_S)
         except subprocess.TimeoutExpired:
             if TOLD or is_unwanted(task, parent):
                 end(child, 0 if signal.SIGINT in TOLD else signal.SIGTERM)
-                return 1
+                code = 1
+    bury()
+    return code
 
 
 # %% ../../nbs/6_pipeline/07_guard.ipynb #g06

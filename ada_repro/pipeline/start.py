@@ -7,7 +7,7 @@ __all__ = [
     "LOCK",
     "UNSEEN",
     "GRACE_S",
-    "has_all_values",
+    "is_whole_entry",
     "is_whole_lock",
     "is_json",
     "is_cut",
@@ -37,6 +37,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
 import yaml
@@ -50,15 +51,14 @@ from .warm import WARM, warm_process
 
 
 # %% ../../nbs/6_pipeline/13_start.ipynb #c14
-def has_all_values(
-    value,  # Of `dvc.lock`
+def is_whole_entry(
+    stage,  # Of `dvc.lock`
 ) -> bool:
-    "Whether no value is missing, and each item of a list names its file."
-    if isinstance(value, dict):
-        return all(map(has_all_values, value.values()))
-    if isinstance(value, list):
-        return all(isinstance(item, dict) and "path" in item and has_all_values(item) for item in value)
-    return value is not None
+    "Whether it has a command, and each file that it names a path."
+    if not isinstance(stage, dict) or "cmd" not in stage:
+        return False
+    files = chain(stage.get("deps") or [], stage.get("outs") or [])
+    return all(isinstance(file, dict) and "path" in file for file in files)
 
 
 def is_whole_lock(
@@ -69,9 +69,9 @@ def is_whole_lock(
         lock = yaml.safe_load(text)
     except yaml.YAMLError:
         return False
-    if not text.endswith("\n") or not isinstance(lock, dict) or "schema" not in lock:
+    if not text.endswith("\n") or text.endswith((":\n", "-\n")) or not isinstance(lock, dict) or "schema" not in lock:
         return False
-    return has_all_values(lock) and all("cmd" in stage for stage in lock.get("stages", {}).values())
+    return all(map(is_whole_entry, lock.get("stages", {}).values()))
 
 
 def is_json(

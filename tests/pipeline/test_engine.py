@@ -323,6 +323,22 @@ def test_a_stage_that_makes_nothing_has_failed(tmp_path, monkeypatch, capfd):
     assert run_here() == ["a"] and "output 'a' does not exist" in capfd.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "lines",
+    ["X=3\ncd data\necho $X; pwd > ../a", ["X=3", 'echo "it\'s" $X > a'], ["echo 1 > a", "false", "echo 2 > a"]],
+)
+def test_each_line_of_a_command_has_a_shell_of_its_own_as_plain_dvc_gives_it(tmp_path, monkeypatch, lines):
+    plain, ours = (project(tmp_path / name, {"a": {"cmd": lines, "outs": ["a"]}}) for name in ("plain", "ours"))
+    for folder in (plain, ours):
+        (folder / "data").mkdir()
+    fine = python(plain, "-m", "dvc", "repro", "-q")[0] == 0
+    monkeypatch.chdir(ours)
+    assert (run_here() == []) == fine == ("false" not in lines and "../a" not in lines)
+    for name in ("a", "dvc.lock"):
+        there = [(folder / name).exists() and (folder / name).read_text() for folder in (plain, ours)]
+        assert there[0] == there[1]
+
+
 # The lock file
 def test_the_lock_is_that_of_dvc_whoever_ends_first(tmp_path, monkeypatch):
     stages = {f"s{i}": stage("first", f"{i}.txt") for i in range(6)}
@@ -526,7 +542,7 @@ USED = {
     "dvc.rwlock": ["rwlock"],
     "dvc.lock": ["LockError"],
     "dvc.exceptions": ["DvcException"],
-    "dvc.stage.run": ["_make_cmd", "get_executable"],
+    "dvc.stage.run": ["_enforce_cmd_list", "_make_cmd", "get_executable"],
     "dvc.stage.cache": ["RunCacheNotFoundError", "_can_hash", "StageCache"],
     "dvc.stage.serialize": ["to_lockfile"],
     "dvc.utils.serialize": ["dumps_yaml", "parse_yaml_for_update"],

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sharing import wait_until
 
 from ada_repro.pipeline.guard import Task, fingerprint, guarded, is_noted, write_note
 from ada_repro.pipeline.locks import Busy, held, wait_for
@@ -151,6 +152,50 @@ def test_a_guard_that_is_told_to_end_ends_its_command(task, word):
     guard = begin(task)
     os.killpg(guard.pid, word)
     assert guard.wait(30) != 0 and gone(begun(task)) and not is_noted(task)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to the guard")
+@pytest.mark.parametrize("ends", ["echo 1 > made", "exit 3"])
+def test_what_a_command_leaves_behind_ends_with_it(task, ends):
+    "A daemon in a session of its own, too; so the next try need not wait for it."
+    leave = "sleep 600 & echo $! >> begun; setsid sleep 600 & echo $! >> begun"
+    task = replace(task, command=["bash", "-c", f"{leave}; trap '' TERM; {ends}"])
+    assert subprocess.run(guarded(task, os.getpid())).returncode == (3 if "exit" in ends else 0)
+    assert len(begun(task)) == 2 and not any(psutil.pid_exists(int(number)) for number in begun(task))
+    wait_for(task.file("lock"), 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives orphans to the guard")
+def test_a_command_that_listens_to_nobody_is_killed_with_all_it_began(task, head):
+    deaf = "trap '' TERM INT; echo $$ >> begun; setsid sleep 600 & echo $! >> begun; until test -e go; do sleep 1; done"
+    task = replace(task, command=["bash", "-c", deaf])
+    guard = begin(task)
+    wait_until(lambda: len(begun(task)) == 2)
+    head.write_text("stops")
+    assert guard.wait(30) != 0 and gone(begun(task))
+
+
+# Its files
+NAMES = [
+    "ada@a",
+    "a b",
+    "a_b",
+    "a/b",
+    "evidence/dvc.yaml:a",
+    "evidence_dvc.yaml_a",
+    "\u65e5" * 90,
+    "a" * 300,
+    "a" * 301,
+]
+
+
+def test_each_stage_has_files_of_its_own(task):
+    paths = {name: replace(task, name=name).file("json") for name in NAMES}
+    assert len(set(paths.values())) == len(NAMES) and paths["ada@a"].name == "ada@a.json"
+    for name, path in paths.items():
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        assert path.parent == Path(task.place), name
 
 
 # Alone

@@ -25,6 +25,7 @@ import pytest
 import torch
 import yaml
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils.serialize import dumps_yaml
 from hostile import CRAFTED, KERNEL, MODEL, Evil, is_refused, legacy
 from nbformat.v4 import new_code_cell, new_notebook
 from sharing import ENV, ROOT, hashes, memory_grown_mb, one_line, python
@@ -432,6 +433,18 @@ def test_what_dvc_left_half_written_is_mended(repository):
     for n in range(len(lock)):  # what passes for whole, DVC can read
         if is_whole_lock(lock[:n]):
             COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(lock[:n]))
+
+
+LISTED = {"cmd": ["x", "y"], "params": {"params.yaml": {"seeds": [0, None], "none": None}}, "outs": [{"path": "a"}]}
+
+
+def test_a_lock_with_lists_and_no_values_is_whole():
+    "As DVC writes a command of several lines, and parameters that are lists or null."
+    text = dumps_yaml({"schema": "2.0", "stages": {"a": LISTED}})
+    assert is_whole_lock(text)
+    for n in range(len(text)):
+        if is_whole_lock(text[:n]):
+            COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(text[:n]))
 
 
 @pytest.fixture
