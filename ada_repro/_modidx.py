@@ -1968,12 +1968,29 @@ d = {
                 "6_pipeline/progress.html#times.of",
                 "ada_repro/pipeline/progress.py",
             ),
+            "ada_repro.pipeline.progress.Times.of_kind": (
+                "6_pipeline/progress.html#times.of_kind",
+                "ada_repro/pipeline/progress.py",
+            ),
             "ada_repro.pipeline.progress.Times.saw": (
                 "6_pipeline/progress.html#times.saw",
                 "ada_repro/pipeline/progress.py",
             ),
+            "ada_repro.pipeline.progress.Times.share": (
+                "6_pipeline/progress.html#times.share",
+                "ada_repro/pipeline/progress.py",
+            ),
             "ada_repro.pipeline.progress.Times.speed": (
                 "6_pipeline/progress.html#times.speed",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Times.will_take": (
+                "6_pipeline/progress.html#times.will_take",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.arm_of": ("6_pipeline/progress.html#arm_of", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.benchmarked": (
+                "6_pipeline/progress.html#benchmarked",
                 "ada_repro/pipeline/progress.py",
             ),
             "ada_repro.pipeline.progress.count": ("6_pipeline/progress.html#count", "ada_repro/pipeline/progress.py"),
@@ -1991,6 +2008,7 @@ d = {
             ),
             "ada_repro.pipeline.progress.leave": ("6_pipeline/progress.html#leave", "ada_repro/pipeline/progress.py"),
             "ada_repro.pipeline.progress.look": ("6_pipeline/progress.html#look", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.means": ("6_pipeline/progress.html#means", "ada_repro/pipeline/progress.py"),
             "ada_repro.pipeline.progress.play_through": (
                 "6_pipeline/progress.html#play_through",
                 "ada_repro/pipeline/progress.py",
@@ -1999,10 +2017,15 @@ d = {
                 "6_pipeline/progress.html#read_log",
                 "ada_repro/pipeline/progress.py",
             ),
+            "ada_repro.pipeline.progress.seconds_in": (
+                "6_pipeline/progress.html#seconds_in",
+                "ada_repro/pipeline/progress.py",
+            ),
             "ada_repro.pipeline.progress.seconds_left": (
                 "6_pipeline/progress.html#seconds_left",
                 "ada_repro/pipeline/progress.py",
             ),
+            "ada_repro.pipeline.progress.shares": ("6_pipeline/progress.html#shares", "ada_repro/pipeline/progress.py"),
             "ada_repro.pipeline.progress.time_left": (
                 "6_pipeline/progress.html#time_left",
                 "ada_repro/pipeline/progress.py",

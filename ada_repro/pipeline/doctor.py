@@ -310,9 +310,9 @@ def whole_time(
     jobs: int,  # How many stages at once
 ) -> str:
     "How long all of it takes, in words."
-    from ada_repro.pipeline.progress import Times, earlier, in_words, play_through
+    from ada_repro.pipeline.progress import Times, earlier, in_words, play_through, shares
 
-    times = Times(earlier(root))
+    times = Times(earlier(root), shares(root))
     known = {stage: times.of(stage) for stage in needs}
     unknown = [stage for stage in needs if known[stage] is None]
     whole = play_through(needs, {stage: seconds or 0.0 for stage, seconds in known.items()}, [], jobs)

@@ -33,7 +33,7 @@ from pathlib import Path
 from ..core import time_is_up
 from .books import Books, close, to_run, who
 from .executors import Workers, find_workers, list_gpus
-from .progress import Board, Times, count, earlier, leave, look
+from .progress import Board, Times, count, earlier, leave, look, shares
 
 # %% ../../nbs/6_pipeline/11_engine.ipynb #e01
 IN_A_ROW = 2
@@ -131,7 +131,7 @@ def fill(
     from dvc.exceptions import DvcException
     from dvc.lock import LockError
 
-    engine.board.note = ""
+    engine.board.note = "" if engine.workers.room() else "no worker is there"
     if time_is_up():
         engine.ready.clear()  # the next start begins them
     while engine.ready and len(engine.running) < engine.workers.room():
@@ -206,7 +206,7 @@ def run_changed(
     head: Path,  # File that this process has locked
 ) -> list[str]:  # Names of the stages that failed
     "Run what has changed: the first stage, and then what has to run after it."
-    books, times = Books(head), Times(earlier(Path.cwd()))
+    books, times = Books(head), Times(earlier(Path.cwd()), shares(Path.cwd()))
     try:
         needs = to_run(books, targets)
         if not needs:

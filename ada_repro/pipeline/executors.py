@@ -17,6 +17,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/6_pipeline/09_executors.ipynb #c02
+import json
 import os
 import shlex
 import shutil
@@ -134,8 +135,9 @@ def dask_client(
         if where == "local":
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
             return Client(cluster)
-        return Client(scheduler_file=where) if Path(where).is_file() else Client(where, timeout=ANSWERS_WITHIN)
-    except (OSError, TimeoutError) as e:
+        address = where if "://" in where else str(json.loads(Path(where).read_text())["address"])
+        return Client(address, timeout=ANSWERS_WITHIN)
+    except (OSError, TimeoutError, ValueError, TypeError, KeyError) as e:
         raise ValueError(f"No Dask scheduler answers at {where} ({type(e).__name__})") from None
 
 
@@ -170,7 +172,10 @@ def find_workers(
         raise ValueError("SCHEDULER and SRUN exclude each other. Give one")
     if told.get("SCHEDULER"):
         return dask_workers(told["SCHEDULER"], int(number))
-    prefix = tuple(shlex.split(told.get("SRUN", "")))
+    try:
+        prefix = tuple(shlex.split(told.get("SRUN", "")))
+    except ValueError as e:
+        raise ValueError(f"SRUN is {told['SRUN']!r}: {e}. Correct it") from None
     if prefix and not shutil.which(prefix[0]):
         raise ValueError(f"SRUN names {prefix[0]!r}, which is not there. Give a command such as srun --ntasks=1")
     return thread_workers(int(number), prefix)

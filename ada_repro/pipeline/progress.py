@@ -9,7 +9,12 @@ __all__ = [
     "Log",
     "kind_of",
     "seconds_left",
+    "arm_of",
+    "means",
+    "benchmarked",
+    "seconds_in",
     "earlier",
+    "shares",
     "Times",
     "play_through",
     "in_words",
@@ -87,20 +92,65 @@ def seconds_left(
     return float(seconds)
 
 
+def arm_of(
+    name: str,  # Of a stage, or of a run of it
+) -> str:
+    "The kind and the arm: `ada-gradcam` of `ada@gradcam-paper-0`, whose fold is `paper` and whose seed is 0."
+    return re.sub(r"-[^-]+-\d+$", "", re.sub(r"[@_]", "-", name.rpartition(":")[2]))
+
+
+def means(
+    pairs: list[tuple[str, float]],  # A name, and seconds
+) -> dict[str, float]:
+    "The mean for each name."
+    found = defaultdict(list)
+    for name, seconds in pairs:
+        found[name].append(seconds)
+    return {name: mean(seconds) for name, seconds in found.items()}
+
+
+def benchmarked(
+    root: Path,  # Of the project
+) -> dict[str, float]:  # Run of a stage -> seconds
+    "What stages took where the benchmarks were made."
+    path = root / "benchmarks" / "repro.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as file:
+        rows = [(row["what"], float(row["seconds"])) for row in csv.DictReader(file)]
+    return {run: seconds for run, seconds in rows if " " not in run}  # a row with a space in it is of all stages
+
+
+# %% ../../nbs/6_pipeline/10_progress.ipynb #p03s
+def seconds_in(
+    path: Path,  # Of what a stage has noted of itself
+) -> list[float]:  # One, or none where it is not noted
+    "How long a stage took."
+    try:
+        return [float(json.loads(path.read_text())["seconds"])]
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
 def earlier(
     root: Path,  # Of the project
 ) -> dict[str, float]:  # Kind -> seconds
     "What stages took where the benchmarks were made, and, where there was one, in an earlier run here."
-    told = defaultdict(list)
-    benchmarks = root / "benchmarks" / "repro.csv"
-    if benchmarks.is_file():
-        with benchmarks.open(newline="") as file:
-            for row in csv.DictReader(file):
-                told[kind_of(row["what"])].append(float(row["seconds"]))
-    here = defaultdict(list)
+    told = means([(kind_of(run), seconds) for run, seconds in benchmarked(root).items()])
+    here = []
     for path in sorted((root / "data" / "executed").glob("*.json")):
-        here[kind_of(path.stem)].append(json.loads(path.read_text())["seconds"])
-    return {kind: mean(seconds) for kind, seconds in (told | here).items()}
+        here += [(kind_of(path.stem), seconds) for seconds in seconds_in(path)]
+    return told | means(here)
+
+
+def shares(
+    root: Path,  # Of the project
+) -> dict[str, float]:  # Arm -> share
+    "How long a stage takes for an arm, as a share of the mean of its kind, where the benchmarks were made."
+    runs = benchmarked(root)
+    kinds = means([(kind_of(run), seconds) for run, seconds in runs.items()])
+    arms = means([(arm_of(run), seconds) for run, seconds in runs.items()])
+    return {arm: seconds / max(1e-9, kinds[kind_of(arm)]) for arm, seconds in arms.items()}
 
 
 # %% ../../nbs/6_pipeline/10_progress.ipynb #p04
@@ -110,8 +160,16 @@ class Times:
     def __init__(
         self,
         before: dict[str, float],  # Of `earlier`
+        shares: dict[str, float] | None = None,  # Of `shares`
     ):
-        self.before, self.seen, self.bars = before, defaultdict(list), {}
+        self.before, self.shares, self.seen, self.bars = before, shares or {}, defaultdict(list), {}
+
+    def share(
+        self,
+        name: str,  # Of a stage
+    ) -> float:
+        "How long it takes, as a share of the mean of its kind."
+        return self.shares.get(arm_of(name), 1.0)
 
     def saw(
         self,
@@ -119,7 +177,15 @@ class Times:
         seconds: float,  # That it took
     ):
         "Take note of a stage that has ended."
-        self.seen[kind_of(name)].append(seconds)
+        self.seen[kind_of(name)].append(seconds / self.share(name))
+
+    def will_take(
+        self,
+        name: str,  # Of a stage
+        seconds: float,  # All that it takes, as its bar says
+    ):
+        "Take note of what the bar of a stage says."
+        self.bars[kind_of(name)] = seconds / self.share(name)
 
     def speed(self) -> float:
         "How much longer stages take than they did before."
@@ -133,14 +199,24 @@ class Times:
         name: str,  # Of a stage
     ) -> float | None:  # Nothing where there is nothing to guess from
         "How long a stage takes, in seconds."
-        kind = kind_of(name)
+        seconds = self.of_kind(kind_of(name))
+        return None if seconds is None else seconds * self.share(name)
+
+    def of_kind(
+        self,
+        kind: str,  # Of a stage
+    ) -> float | None:  # Nothing where there is nothing to guess from
+        "How long stages of a kind take in the mean."
         if kind in self.seen:
             return mean(self.seen[kind])
         if kind in self.bars:
             return self.bars[kind]
         if kind in self.before:
             return self.before[kind] * self.speed()
-        known = [*map(self.of, self.seen | self.bars), *(self.speed() * seconds for seconds in self.before.values())]
+        known = [
+            *map(self.of_kind, self.seen | self.bars),
+            *(self.speed() * seconds for seconds in self.before.values()),
+        ]
         return mean(known) if known else None
 
 
@@ -224,7 +300,7 @@ def read_log(
             continue
         board.states[name] = DRAWN.sub("", piece.strip().rpartition(": ")[2]).strip()
         if (left := seconds_left(piece)) is not None:
-            board.times.bars[kind_of(name)] = time.monotonic() - board.since[name] + left
+            board.times.will_take(name, time.monotonic() - board.since[name] + left)
 
 
 def time_left(
@@ -236,7 +312,8 @@ def time_left(
     if None in seconds.values():
         return None
     for name, since in board.since.items():
-        seconds[name] = max(1.0, seconds[name] - (time.monotonic() - since))
+        took = time.monotonic() - since
+        seconds[name] = max(1.0, abs(seconds[name] - took))  # who is late will be late by as much again
     return play_through(board.left, seconds, list(board.since), room)
 
 

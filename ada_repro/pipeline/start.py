@@ -283,14 +283,14 @@ GRACE_S = 30  # from the time to stop, until what still runs is ended
 
 
 def set_time(
-    minutes: str,  # From now; may have a point. None: for ever
+    minutes: str,  # From now; may have a point. Empty: for ever
 ):
     "Tell the stages when to stop, and end what still runs half a minute later; `ValueError` for no number of minutes."
-    if minutes is None:
+    if not minutes:
         return
     if not re.fullmatch(r"\d+(\.\d+)?", minutes) or float(minutes) == 0:
         raise ValueError(f"MINUTES must be a number above 0, not {minutes!r}")
-    seconds = 60 * float(minutes)
+    seconds = min(60 * float(minutes), 1e9)
     os.environ[STOP_AT] = str(time.time() + seconds)
     signal.signal(signal.SIGALRM, stop_all)
     signal.setitimer(signal.ITIMER_REAL, seconds + GRACE_S)

@@ -126,6 +126,17 @@ def test_a_lost_worker_is_a_failure():
     assert played({"a": set(), "b": {"a"}}, lost, 2)[1] == ["a"]
 
 
+def test_while_no_worker_is_there_the_bar_says_so(monkeypatch):
+    said, plain, workers = [], Plain(lambda name: 0), [0, 0, 0, 1]
+    monkeypatch.setattr("ada_repro.pipeline.engine.look", lambda board, room: said.append(board.note))
+    monkeypatch.setattr("ada_repro.pipeline.engine.PAUSE_S", 0.01)
+    with ThreadPoolExecutor(1) as plain.pool:
+        assert (
+            run_all({"a": set()}, plain, Workers(plain, lambda: workers.pop(0) if workers[1:] else 1), Times({})) == []
+        )
+    assert said[0] == "no worker is there" and said[-1] == ""
+
+
 def test_a_circle_is_refused():
     with pytest.raises(ValueError, match="cycle"):
         played({"a": {"b"}, "b": {"a"}}, print, 2)

@@ -65,6 +65,7 @@ def test_where_there_is_no_choice_nothing_is_said(monkeypatch, told, gpus):
         ({"JOBS": "two"}, "JOBS is 'two'. Give a number"),
         ({"SCHEDULER": "local", "SRUN": "srun"}, "exclude each other"),
         ({"SRUN": "no-such-srun -n1"}, "'no-such-srun', which is not there"),
+        ({"SRUN": "srun 'x"}, 'SRUN is "srun \'x": No closing quotation'),
     ],
 )
 def test_what_cannot_be_is_refused_in_one_line(told, words):
@@ -243,6 +244,17 @@ def test_nobody_answers(monkeypatch):
     monkeypatch.setattr("ada_repro.pipeline.executors.ANSWERS_WITHIN", "1s")
     nobody = {"SCHEDULER": "tcp://127.0.0.1:9"}
     with pytest.raises(ValueError, match="No Dask scheduler answers at tcp://127.0.0.1:9"), find_workers(nobody, 2):
+        pass
+
+
+@pytest.mark.parametrize("where", ["tcp://nobody:port", "bogus://nobody:1", "", "{", "[]", "{}", '{"address": null}'])
+def test_what_names_no_scheduler_is_refused_in_one_line(tmp_path, monkeypatch, where):
+    pytest.importorskip("distributed", reason="Dask is an extra: pip install -e .[cluster]")
+    monkeypatch.setattr("ada_repro.pipeline.executors.ANSWERS_WITHIN", "1s")
+    file = tmp_path / "scheduler.json"
+    file.write_text(where)
+    told = {"SCHEDULER": where if "://" in where else str(file)}
+    with pytest.raises(ValueError, match="No Dask scheduler answers at"), find_workers(told, 2):
         pass
 
 

@@ -2,18 +2,23 @@
 
 import io
 import random
+import re
 import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import pytest
+from sharing import ROOT
 from tqdm import tqdm
 
+from ada_repro.pipeline.engine import first_things_first
 from ada_repro.pipeline.progress import (
     Board,
     Log,
     Times,
+    benchmarked,
     count,
     earlier,
     in_words,
@@ -22,6 +27,7 @@ from ada_repro.pipeline.progress import (
     look,
     play_through,
     seconds_left,
+    shares,
     time_left,
 )
 
@@ -186,6 +192,93 @@ def test_after_a_minute_the_estimate_is_right_within_a_quarter(seed, speed):
     guessed = {other: times.of(other) for other in left}
     guessed[name] = max(1.0, guessed[name] - (60 - now))
     assert 60 + play_through(left, guessed, [name], 2) == pytest.approx(takes, rel=0.25)
+
+
+class Silent:
+    "In place of a bar."
+
+    def write(self, *words, **named):
+        pass
+
+    update = set_postfix_str = write
+
+
+def told_each_second(seconds, times, monkeypatch):
+    "How long the rest was said to take, and took, at each second of a run of these stages, two at a time."
+    now, ends, told = 0.0, {}, []
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    needs = first_things_first(laptop_of(seconds))
+    board = Board(needs, times, Silent())
+    while board.left:
+        for name in [name for name, end in ends.items() if end <= now]:
+            times.saw(name, leave(board, name))
+            count(board, name)
+            del ends[name]
+        for name in needs:
+            if name in board.left and name not in ends and len(ends) < 2 and not needs[name] & board.left.keys():
+                board.begin(name, Path("no log"))
+                ends[name] = now + seconds[name]
+        for name in ends:
+            if kind_of(name) in ("ada", "baseline") and now - board.since[name] > 5:
+                times.will_take(name, seconds[name])  # as its bar says
+        told.append(time_left(board, 2))
+        now += 1
+    return [(said, len(told) - 1 - i) for i, said in enumerate(told)]
+
+
+def laptop_of(seconds):
+    "The graph of the laptop profile, of the stages that the benchmarks know."
+    needs = {name: {"baseline@paper-0"} for name in seconds}
+    needs |= {"check": set(), "phantom": {"check"}, "prepare": {"phantom"}, "baseline@paper-0": {"prepare"}}
+    needs |= {name: {name.replace("robustness", "ada")} for name in seconds if name.startswith("robustness@")}
+    needs["iou"] = {name for name in seconds if name.startswith("ada")}
+    needs["weights"] = {name for name in seconds if name.startswith("robustness")}
+    return needs | {"figures": {"iou", *needs["weights"]}}
+
+
+@pytest.mark.parametrize("speed", [0.6, 1.0, 2.5])
+@pytest.mark.parametrize("seed", range(5))
+def test_from_the_first_minute_to_the_end_the_estimate_is_right_within_a_quarter(seed, speed, monkeypatch):
+    "Or within three seconds; on a machine whose kinds of stages differ by a fifth more, its runs by a twentieth."
+    rng, seconds = random.Random(seed), {}
+    factor = {kind: speed * rng.uniform(0.8, 1.2) for kind in earlier(ROOT)}
+    for run, took in benchmarked(ROOT).items():
+        name = run.replace("robustness-baseline-", "robustness_baseline@")
+        stage = re.sub(r"^(ada|baseline|robustness)-", r"\1@", name)
+        seconds[stage] = took * factor[kind_of(run)] * rng.uniform(0.95, 1.05)
+    told = told_each_second(seconds, Times(earlier(ROOT), shares(ROOT)), monkeypatch)
+    assert len(told) > 150 and [(said, left) for said, left in told[60:] if abs(said - left) > 0.25 * left + 3] == []
+
+
+def test_who_is_late_will_be_late_by_as_much_again(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    board = Board({"a": set()}, Times({"a": 100.0}), Silent())
+    board.begin("a", Path("no log"))
+    left = []
+    for clock[0] in (10.0, 99.5, 130.0, 200.0):
+        left.append(time_left(board, 1))
+    assert left == [90.0, 1.0, 30.0, 100.0]
+
+
+def test_arms_differ_as_they_did_where_the_benchmarks_were_made(tmp_path):
+    assert shares(tmp_path) == {}
+    (tmp_path / "benchmarks").mkdir()
+    rows = "make repro,292,1\nada-a_b-paper-0,50,1\nada-c-paper-0,150,1\nfigures,8,1\n"
+    (tmp_path / "benchmarks" / "repro.csv").write_text(f"what,seconds,peak_memory_mb\n{rows}")
+    assert shares(tmp_path) == {"ada-a-b": 0.5, "ada-c": 1.5, "figures": 1.0}
+    assert earlier(tmp_path) == {"ada": 100, "figures": 8}
+    times = Times(earlier(tmp_path), shares(tmp_path))
+    assert [times.of(name) for name in ("ada@a_b-CHUM-1", "ada@c-paper-0", "ada@d-paper-0")] == [50, 150, 100]
+    times.saw("ada@a_b-paper-0", 30.0)
+    assert [times.of(name) for name in ("ada@a_b-CHUM-1", "ada@c-paper-0", "ada@d-paper-0")] == [30, 90, 60]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"seconds": null}', "\0"])
+def test_a_broken_note_of_an_earlier_run_is_passed_over(tmp_path, text):
+    (tmp_path / "data" / "executed").mkdir(parents=True)
+    (tmp_path / "data" / "executed" / "ada-a-paper-0.json").write_text(text)
+    assert earlier(tmp_path) == {}
 
 
 # The board

@@ -30,12 +30,12 @@ from hostile import CRAFTED, KERNEL, MODEL, Evil, is_refused, legacy
 from nbformat.v4 import new_code_cell, new_notebook
 from sharing import ENV, ROOT, hashes, memory_grown_mb, one_line, python
 
-from ada_repro.core import whole_file, whole_folder
+from ada_repro.core import STOP_AT, whole_file, whole_folder
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.pipeline.engine import count_jobs
 from ada_repro.pipeline.locks import held, wait_for
 from ada_repro.pipeline.stage import main
-from ada_repro.pipeline.start import is_whole_lock
+from ada_repro.pipeline.start import is_whole_lock, set_time
 from ada_repro.train.runs import first_record, fit, load_checkpoint, run_key, save_checkpoint, state_bytes
 from ada_repro.train.training import new_state
 
@@ -223,7 +223,7 @@ def test_equal_states_are_equal_bytes(checkpoints):
 SECOND = """
 import sys
 from pathlib import Path
-from ada_repro.core import whole_file, whole_folder
+from ada_repro.core import STOP_AT, whole_file, whole_folder
 with whole_folder(Path('f')) as f, whole_file(Path('x')) as x:
     (f/'a').write_text('second')
     x.write_text('second')
@@ -231,7 +231,7 @@ with whole_folder(Path('f')) as f, whole_file(Path('x')) as x:
 DIES = """
 import os
 from pathlib import Path
-from ada_repro.core import whole_file, whole_folder
+from ada_repro.core import STOP_AT, whole_file, whole_folder
 with whole_folder(Path('f')) as f, whole_file(Path('x')) as x:
     (f/'a').write_text('half')
     x.write_text('half')
@@ -609,6 +609,16 @@ def test_no_number_of_minutes_is_said_in_one_line(pair, monkeypatch, minutes):
     monkeypatch.setitem(ENV, "MINUTES", minutes)
     code, _, errors = python(pair, "-m", "ada_repro.pipeline.start")
     assert code == 1 and one_line(errors) and f"MINUTES must be a number above 0, not '{minutes}'" in errors
+
+
+@pytest.mark.parametrize("minutes", ["", None, "9" * 400, "1"])
+def test_any_number_of_minutes_can_be_given(monkeypatch, minutes):
+    before = signal.getsignal(signal.SIGALRM)
+    monkeypatch.setenv(STOP_AT, "")  # is put back
+    set_time(minutes)
+    left, _ = signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, before)
+    assert (left > 60) == bool(minutes)
 
 
 def test_after_the_minutes_it_stops_by_itself_and_goes_on_later(pair, monkeypatch):
