@@ -1959,11 +1959,24 @@ d = {
                 "6_pipeline/progress.html#log.pieces",
                 "ada_repro/pipeline/progress.py",
             ),
-            "ada_repro.pipeline.progress.Times": ("6_pipeline/progress.html#times", "ada_repro/pipeline/progress.py"),
-            "ada_repro.pipeline.progress.Times.__init__": (
-                "6_pipeline/progress.html#times.__init__",
+            "ada_repro.pipeline.progress.Seen": ("6_pipeline/progress.html#seen", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.Seen.__init__": (
+                "6_pipeline/progress.html#seen.__init__",
                 "ada_repro/pipeline/progress.py",
             ),
+            "ada_repro.pipeline.progress.Seen.saw": (
+                "6_pipeline/progress.html#seen.saw",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Seen.share": (
+                "6_pipeline/progress.html#seen.share",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Seen.will_take": (
+                "6_pipeline/progress.html#seen.will_take",
+                "ada_repro/pipeline/progress.py",
+            ),
+            "ada_repro.pipeline.progress.Times": ("6_pipeline/progress.html#times", "ada_repro/pipeline/progress.py"),
             "ada_repro.pipeline.progress.Times.of": (
                 "6_pipeline/progress.html#times.of",
                 "ada_repro/pipeline/progress.py",
@@ -1972,20 +1985,8 @@ d = {
                 "6_pipeline/progress.html#times.of_kind",
                 "ada_repro/pipeline/progress.py",
             ),
-            "ada_repro.pipeline.progress.Times.saw": (
-                "6_pipeline/progress.html#times.saw",
-                "ada_repro/pipeline/progress.py",
-            ),
-            "ada_repro.pipeline.progress.Times.share": (
-                "6_pipeline/progress.html#times.share",
-                "ada_repro/pipeline/progress.py",
-            ),
             "ada_repro.pipeline.progress.Times.speed": (
                 "6_pipeline/progress.html#times.speed",
-                "ada_repro/pipeline/progress.py",
-            ),
-            "ada_repro.pipeline.progress.Times.will_take": (
-                "6_pipeline/progress.html#times.will_take",
                 "ada_repro/pipeline/progress.py",
             ),
             "ada_repro.pipeline.progress.arm_of": ("6_pipeline/progress.html#arm_of", "ada_repro/pipeline/progress.py"),

@@ -141,6 +141,7 @@ def dask_client(
         raise ValueError(f"No Dask scheduler answers at {where} ({type(e).__name__})") from None
 
 
+# %% ../../nbs/6_pipeline/09_executors.ipynb #x04b
 @contextmanager
 def dask_workers(
     where: str,  # Of `dask_client`

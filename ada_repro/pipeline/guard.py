@@ -209,6 +209,7 @@ def die_with_parent():
     tell_linux(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
 
 
+# %% ../../nbs/6_pipeline/07_guard.ipynb #g05b
 def children() -> list[int]:
     "Numbers of this process's children; none where the system does not say."
     path = Path("/proc/thread-self/children")
@@ -287,6 +288,9 @@ def main(
                 write_note(task)
             return code if code >= 0 else 128 - code  # as a shell says that a signal ended it
     except TimeoutError:
+        return 1
+    except OSError as e:
+        print(f"{task.name}: {e}", file=sys.stderr)
         return 1
 
 

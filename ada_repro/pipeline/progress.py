@@ -15,6 +15,7 @@ __all__ = [
     "seconds_in",
     "earlier",
     "shares",
+    "Seen",
     "Times",
     "play_through",
     "in_words",
@@ -99,6 +100,7 @@ def arm_of(
     return re.sub(r"-[^-]+-\d+$", "", re.sub(r"[@_]", "-", name.rpartition(":")[2]))
 
 
+# %% ../../nbs/6_pipeline/10_progress.ipynb #p03m
 def means(
     pairs: list[tuple[str, float]],  # A name, and seconds
 ) -> dict[str, float]:
@@ -154,8 +156,8 @@ def shares(
 
 
 # %% ../../nbs/6_pipeline/10_progress.ipynb #p04
-class Times:
-    "How long stages take: what was seen, and what may be guessed from it."
+class Seen:
+    "How long stages took, each as if it were the mean of its kind."
 
     def __init__(
         self,
@@ -186,6 +188,11 @@ class Times:
     ):
         "Take note of what the bar of a stage says."
         self.bars[kind_of(name)] = seconds / self.share(name)
+
+
+# %% ../../nbs/6_pipeline/10_progress.ipynb #p04b
+class Times(Seen):
+    "How long stages take, guessed from what was seen."
 
     def speed(self) -> float:
         "How much longer stages take than they did before."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from sharing import wait_until
+from sharing import one_line, wait_until
 
 from ada_repro.pipeline.guard import Task, fingerprint, guarded, is_noted, write_note
 from ada_repro.pipeline.locks import Busy, held, wait_for
@@ -215,3 +215,9 @@ def test_what_waits_ends_with_its_head(task, head):
         second = subprocess.Popen(guarded(task, os.getpid()), process_group=0)
         head.write_text("stops")
         assert second.wait(30) == 1 and begun(task) == []
+
+
+@pytest.mark.parametrize("wrong", [{"command": ["/no/such/shell", "-c", "true"]}, {"folder": "/no/such/folder"}])
+def test_what_cannot_be_begun_is_said_in_one_line(task, wrong):
+    done = subprocess.run(guarded(replace(task, **wrong), os.getpid()), capture_output=True, text=True)
+    assert done.returncode == 1 and one_line(done.stderr) and "ada@a: [Errno 2] No such file" in done.stderr
