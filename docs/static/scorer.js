@@ -8,4 +8,10 @@ var Scorer = {
   partialTitle: 7,
   term: 5,
   partialTerm: 2,
+  // A page or a heading whose title begins with what is sought comes before those that mention it
+  score: ([, title, , , score]) => {
+    const sought = (new URLSearchParams(location.search).get("q") || "").trim().toLowerCase();
+    const words = title.replace(/<[^>]*>/g, "").toLowerCase();
+    return sought && (words === sought || words.startsWith(sought)) && !/\w/.test(words[sought.length] || " ") ? score + 40 : score;
+  },
 };
