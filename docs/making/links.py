@@ -82,5 +82,5 @@ def setup(app):
     app.add_config_value("exported_names", {}, "env", [dict])
     app.connect("config-inited", read_names)
     app.connect("doctree-read", link_names)
-    app.connect("env-updated", count_by_page)
+    app.connect("env-check-consistency", count_by_page)  # the first moment at which all pictures are counted
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -215,13 +215,8 @@ def figure_lines(study, item, title):
     about = without_machine(f"Data: {rest}".splitlines()) if rest else []
     picture = [f"```{{image}} shown/{item}.svg", f":alt: {title}. {words}", ":class: data", "```", ""]
     caption = [f"**{number}.** {words}", "", "\\\n".join(about), ""]
-    return [
-        *raw('<figure class="published">'),
-        *picture,
-        *raw("<figcaption>"),
-        *caption,
-        *raw("</figcaption></figure>"),
-    ]
+    opening, between = '<figure class="published"><div class="picture">', "</div><figcaption>"
+    return [*raw(opening), *picture, *raw(between), *caption, *raw("</figcaption></figure>")]
 
 
 def table_lines(study, item):

@@ -2,6 +2,8 @@
 // Where cards do not do, the table scrolls, and its edge fades as long as there is more behind it.
 "use strict";
 
+const PLACES = ".bd-article .pst-scrollable-table-container, .bd-article .output.text_html, .bd-article .picture";
+
 // One row of heads, or two of which the second names what stands in the first column; cells over several rows make no cards.
 function headsOf(table) {
   const [first, second, ...more] = [...table.querySelectorAll("thead tr")].map((row) => [...row.cells]);
@@ -43,9 +45,9 @@ function fade(place) {
 
 function fadeAll() {
   arrange();
-  for (const table of document.querySelectorAll(".bd-article table")) {
-    fade(table.parentElement);
-    table.parentElement.onscroll = () => fade(table.parentElement);
+  for (const place of document.querySelectorAll(PLACES)) {
+    fade(place);
+    place.onscroll = () => fade(place);
   }
 }
 

@@ -228,6 +228,11 @@ def test_each_stage_has_a_title_and_a_place_among_those_of_a_run():
     assert set(told) == {path.stem for path in (ROOT / "nbs" / "experiments").glob("*.ipynb")}
 
 
+def test_each_lesson_has_a_title_for_people():
+    told = tomllib.loads((ROOT / "docs" / "order.toml").read_text())["titles"]
+    assert {module.name.removeprefix("ada_repro.") for module in modules(ROOT)} - {"core"} == set(told)
+
+
 def test_each_table_and_figure_of_the_graph_has_a_title():
     told = tomllib.loads((ROOT / "docs" / "order.toml").read_text())["results"]
     graph = (ROOT / "dvc.yaml").read_text() + (ROOT / "evidence" / "dvc.yaml").read_text()
