@@ -13,7 +13,7 @@ sys.path.insert(0, str(DOCS))
 
 from making.api import write_reference  # noqa: E402
 from making.notebooks import titled, write_lesson  # noqa: E402
-from making.results import read_verdicts, studies, verdict_cards, write_studies  # noqa: E402
+from making.results import in_order, read_verdicts, studies, verdict_cards, write_stages, write_studies  # noqa: E402
 
 ORDER = tomllib.loads((DOCS / "order.toml").read_text())
 PAGES = ["CONTRIBUTING.md", "CHANGELOG.md", "data/README.md", *(f"docs/{path.name}" for path in DOCS.glob("*.md"))]
@@ -38,14 +38,18 @@ def sections(readme):
 
 
 def described(found):
-    "A figure without words, with the title of its page as its alt text."
+    "A figure without words: the title of its page as its alt text and, leading there, as its caption."
     path, study, item = found.groups()
-    return f"![{ORDER['results'].get(item, item)}, {study}]({path})"
+    title = ORDER["results"].get(item, item)
+    return f"![{title}, {study}]({path})<br>[{title}]({path.removesuffix('.png')}.md)"
 
 
 def relinked(text, page):
     "Links to README.md lead to the front page, links to a figure's file to the figure's page; figures get a text."
     up = "../" * page.count("/")
+    text = re.sub(r"\[docs/explorer\.html\]", "[the explorer]", text)
+    text = re.sub(r"(?<!!)\[(?:nbs|docs|data)/[\w/]+(?:\.md)?\](\([^)]+\.(?:md|ipynb)\))", r"*[]\1*", text)  # its title
+    text = re.sub(r"\[README\]\((?:\.\./)*README\.md\)", f"*[]({up}what-stands.md)*", text)
     text = re.sub(r"\[([^\]]*)\]\(((?:\.\./)*docs/explorer\.html)\)", r'<a href="\2">\1</a>', text)  # no page of Sphinx
     text = re.sub(r"!\[\]\(([^)]*?([\w-]+)/(figure\d+)\.png)\)", described, text)
     text = re.sub(r"\]\((?:\.\./)*README\.md(#[\w-]*)?\)", f"]({up}index.md)", text)
@@ -64,7 +68,7 @@ def with_verdicts(text):
     verdicts = read_verdicts(studies(ROOT))
     for claim, rows in verdicts.items():
         said = ", ".join(f"{row['verdict']} ({data})" for data, row in rows)
-        text = text.replace(f"<{claim}>", f"[*{claim} {said}*](what-stands.md)")
+        text = text.replace(f"<{claim}>", f"[*{claim}: {said}*](what-stands.md)")
     return text
 
 
@@ -110,8 +114,9 @@ def module_of(page):
 
 def write_notebooks(source, titles):
     "Lessons, tutorials and stages."
+    write_stages(ROOT, source / "nbs" / "experiments", ORDER["stages"])
     for path in sorted((ROOT / "nbs").rglob("*.ipynb")):
-        if ".ipynb_checkpoints" not in path.parts:
+        if not {".ipynb_checkpoints", "experiments"} & set(path.parts):
             name = path.relative_to(ROOT)
             page = name.with_suffix("").as_posix()
             title = titles.get(page) or titles.get(module_of(page), "")
@@ -137,7 +142,8 @@ def write_chapters(source):
     "A page for each chapter that lists its notebooks."
     for part in ORDER["part"]:
         for folder, title, *words in part.get("chapters", []):
-            pages = [f"{Path(folder).name}/{path.stem}" for path in sorted((source / folder).glob("*.ipynb"))]
+            paths = in_order((source / folder).glob("*.ipynb"), ORDER["stages"])
+            pages = [f"{Path(folder).name}/{path.stem}" for path in paths]
             lines = [f"# {title}", "", *words, "", "```{toctree}", ":maxdepth: 1", *pages, "```", ""]
             (source / f"{folder}.md").write_text("\n".join(lines))
 

@@ -18,9 +18,10 @@ exclude_patterns = [".*"]
 nb_execution_mode = "off"
 nb_number_source_lines = False
 myst_enable_extensions = ["amsmath", "dollarmath"]
+highlight_language = "none"
 suppress_warnings = ["myst.header"]
 numfig = True
-numfig_format = {"figure": "Picture %s"}
+numfig_format = {"figure": "Picture %s:"}
 python_maximum_signature_line_length = 90
 add_module_names = False
 
@@ -31,6 +32,8 @@ html_css_files = ["site.css"]
 html_js_files = ["tables.js"]
 html_favicon = "static/favicon.svg"
 html_copy_source = False
+html_extra_path = ["../CITATION.cff", "../LICENSE"]
+templates_path = ["templates"]
 html_sidebars = {"**": ["navbar-logo.html", "search-button-field.html", "sbt-sidebar-nav.html"]}
 html_context = {"default_mode": "auto"}
 html_search_scorer = str(DOCS / "static" / "scorer.js")
@@ -43,12 +46,7 @@ def commit():
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
-CITE = (
-    "Cite the paper (<a href='https://doi.org/10.1093/jigpal/jzab006'>10.1093/jigpal/jzab006</a>), the data it was "
-    "tried on (<a href='https://doi.org/10.1002/mrm.29249'>10.1002/mrm.29249</a>) and this software, as "
-    "<code>CITATION.cff</code> says."
-)
-FACTS = " · ".join(filter(None, [f"ada_repro {version}", commit(), "Apache-2.0"]))
+html_context["facts"] = " · ".join(filter(None, [f"ada_repro {version}", commit()]))
 html_theme_options = {
     "use_download_button": False,
     "use_fullscreen_button": False,
@@ -56,6 +54,5 @@ html_theme_options = {
     "navbar_persistent": [],
     "show_navbar_depth": 1,
     "max_navbar_depth": 3,
-    "footer_content_items": ["extra-footer"],
-    "extra_footer": f"<p>{FACTS}</p><p>{CITE}</p>",
+    "footer_content_items": ["cite"],
 }

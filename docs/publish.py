@@ -38,13 +38,24 @@ def first_of_each(executed):
     return found
 
 
+def once(outputs):
+    "Outputs, each picture once: a cell that ends with a figure shows it, and Jupyter draws it again."
+    kept, seen = [], set()
+    for output in outputs:
+        picture = output.get("data", {}).get("image/png")
+        if picture is None or picture not in seen:
+            kept.append(output)
+        seen.add(picture)
+    return kept
+
+
 def cleaned(notebook):
     "A notebook without what differs from machine to machine."
     for cell in notebook.cells:
         cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags"}
         if cell.cell_type == "code":
             cell.execution_count = None
-            cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+            cell.outputs = once(output for output in cell.outputs if output.get("name") != "stderr")
             for output in cell.outputs:
                 output.pop("execution_count", None)
     notebook.metadata = {"kernelspec": notebook.metadata.get("kernelspec", {})}
@@ -82,8 +93,6 @@ def publish(name, root=ROOT):
     for stage, path in first_of_each(executed).items():
         notebook = nbformat.read(path, 4)
         text = cleaned(notebook)
-        if not any(cell.get("outputs") for cell in notebook.cells):
-            continue  # shows nothing
         if len(text.encode()) > LARGEST:
             large.append(path.name)
         else:

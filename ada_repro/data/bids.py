@@ -80,11 +80,11 @@ class Bids:
                 raise ValueError(f"{name} must be a suffix such as T2starw, text (in quotes), not {suffix!r}")
 
     @property
-    def any_area(self):
+    def any_area(self):  # Whether the label may be of any area
         return self.area_mm2 in (None, "none", ["none"], ("none",), [], ())
 
     @property
-    def limits(self):
+    def limits(self):  # How what is marked may look
         area = None if self.any_area else tuple(self.area_mm2)
         return Limits(self.label_suffix, area, self.width_to_depth, self.outside_cord, self.off_centre, self.contrast)
 

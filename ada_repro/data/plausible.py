@@ -157,6 +157,7 @@ class Contrast:
         self,
         wanted: str,  # 'brighter', 'darker' or 'any'
     ):
+        "Whether the label stands out from its rim as it should."
         size = {"brighter": self.in_noise, "darker": -self.in_noise, "any": abs(self.in_noise)}[wanted]
         return size >= LEAST_CONTRAST
 

@@ -118,7 +118,7 @@ class Slices:
     def consensus(self):  # (N,H,W) bool
         return majority(self.targets, 1)
 
-    def to(self, device):
+    def to(self, device):  # The same, on another device
         return Slices(self.images.to(device), self.targets.to(device), self.table)
 
     def subset(

@@ -57,7 +57,7 @@ class Subject:
     rescan: Path = None  # The same person on the same grid, minutes later
 
     @property
-    def files(self):
+    def files(self):  # Paths: scan, masks, cord where there is one
         paths = [self.image, *self.masks]
         return [*paths, self.cord] if self.cord else paths
 

@@ -165,9 +165,9 @@ def plot_sites(
 ):  # Figure
     "The first slice of each site, its grey matter outlined."
     first = slices.table.reset_index().groupby("site")["index"].first()
-    fig, axes = plt.subplots(1, len(first), figsize=(1.7 * len(first), 1.9), squeeze=False)
+    fig, axes = plt.subplots(1, len(first), figsize=(1.7 * len(first), 2.1), squeeze=False)
     for ax, i in zip(axes[0], first, strict=True):
-        title = f"{slices.table.site[i]}, {slices.table.subject[i]}"
+        title = f"{slices.table.site[i]}\n{slices.table.subject[i]}"
         show_slice(ax, slices.images[i, 0], slices.consensus[i], title)
     return fig
 

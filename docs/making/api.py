@@ -193,10 +193,18 @@ def directive(kind, head, lines, depth):
     return [f"{fence}{{py:{kind}}} {head}", *lines, fence, ""]
 
 
+def is_property(node):
+    "Whether it is read like a field."
+    return any(ast.unparse(one).endswith("property") for one in node.decorator_list)
+
+
 def function_entry(name, node, module, kind="function", depth=5):
     "The entry of a function or a method."
     found = parameters(node, module.comments)
-    lines = [ast.get_docstring(node) or "", "", *parameter_table(found)]
+    words = ast.get_docstring(node) or module.comments.get(node.lineno, "")
+    lines = [words, "", *parameter_table(found)]
+    if is_property(node):
+        return directive("property", name, lines, depth)
     if result := returned(node, module.comments):
         lines += [f"**Returns** {result}", ""]
     if raised := errors(node):

@@ -25,9 +25,11 @@ def folded_as(source):
     return ""
 
 
-def fold(cell):
-    "Fold a cell if it only prepares or only checks."
+def fold(cell, exported):
+    "Fold a cell if it only prepares or only checks; examples may need imports that the module does not."
     if name := folded_as(cell.source):
+        if name == "Imports" and not exported:
+            name = "Imports of the examples"
         cell.metadata["tags"] = [*cell.metadata.get("tags", []), "hide-input"]
         cell.metadata["mystnb"] = {"code_prompt_show": name, "code_prompt_hide": name}
 
@@ -90,21 +92,23 @@ def titled(text, title):
     return re.sub(r"\A\s*# (.)(.*)", lambda own: f"# {title or own[1].upper() + own[2]}", text, count=1)
 
 
-def lesson(notebook, title="", page=""):
-    "A notebook as it stands in the site; what is meant for nbdev is gone."
+def lesson(notebook, title="", page="", about=""):
+    "A notebook as it stands in the site, perhaps with a sentence about it; what is meant for nbdev is gone."
+    is_module = any(cell.source.startswith("#| default_exp") for cell in notebook.cells)
     cells = [cell for cell in notebook.cells if not cell.source.startswith("#| default_exp")]
     if cells and cells[0].cell_type == "markdown":
-        cells[0].source = titled(cells[0].source, title)
+        cells[0].source = titled(cells[0].source, title) + (f"\n\n*{about}*" if about else "")
     for cell in cells:
+        exported = cell.source.startswith("#| export") or not is_module
         cell.source = DIRECTIVE.sub("", cell.source)
         if cell.cell_type == "code":
-            fold(cell)
+            fold(cell, exported)
     describe_pictures(cells, page)
     notebook.cells = cells
     return notebook
 
 
-def write_lesson(source, to, title="", page=""):
+def write_lesson(source, to, title="", page="", about=""):
     "Write the page of a notebook; the page is its name in captions.toml."
     to.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(lesson(nbformat.read(source, 4), title, page), to)
+    nbformat.write(lesson(nbformat.read(source, 4), title, page, about), to)

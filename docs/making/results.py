@@ -6,7 +6,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import dataclass
-from html import escape
+from html import escape, unescape
 from pathlib import Path
 
 import nbformat
@@ -15,6 +15,12 @@ from making.notebooks import write_lesson
 
 KINDS = {"phantom": "simulated scans"}
 COLOURS = {"stands": "good", "does not stand": "bad", "cannot be told": "open"}
+PROFILES = {
+    "laptop": "One training of each arm: what `make repro` makes on a laptop. It decides nothing.",
+    "evidence": "Several trainings of each arm and all controls, for verdicts with intervals: `make evidence`.",
+}
+CAPTION_PT = 7  # from the first line of a drawn caption up to above its letters
+ALL_THE_WIDTH = ["---", "html_theme.sidebar_secondary.remove: true", "---", ""]
 PARAMETERS = ("size", "batch_size", "standard_epochs", "cycles", "ada_epochs")
 
 
@@ -29,15 +35,34 @@ class Study:
         return self.folder.name
 
     @property
+    def profile(self):
+        return self.name.rpartition("-")[2]
+
+    @property
+    def kind(self):
+        "What it was run on, and how large."
+        dataset = self.name.rpartition("-")[0]
+        return f"{KINDS.get(dataset, f'real scans ({dataset})')}, {self.profile} profile"
+
+    @property
     def title(self):
-        dataset, _, profile = self.name.rpartition("-")
-        return f"{KINDS.get(dataset, f'real scans ({dataset})').capitalize()}, {profile} profile"
+        return self.kind[0].upper() + self.kind[1:]
+
+    @property
+    def all_items(self):
+        "Names of its verdicts, tables and figures, each in order."
+        found = {path.stem for path in self.folder.glob("*.md")} | {path.stem for path in self.folder.glob("*.svg")}
+        return sorted(found, key=place)
 
     @property
     def items(self):
-        "Names of its pages: verdicts, tables, figures, each in order."
-        found = {path.stem for path in self.folder.glob("*.md")} | {path.stem for path in self.folder.glob("*.svg")}
-        return sorted(found, key=place)
+        "Names of its pages: all that have something to show."
+        return [item for item in self.all_items if not self.is_empty(item)]
+
+    def is_empty(self, item):
+        "Whether a table has heads and no row: nothing was measured for it."
+        path = self.folder / f"{item}.csv"
+        return path.is_file() and len(path.read_text().splitlines()) < 2
 
 
 def place(item):
@@ -56,15 +81,20 @@ def studies(root):
 
 
 # What made it
+def outs(root):
+    "What each stage writes."
+    written = {}
+    for graph in (root / "dvc.yaml", root / "evidence" / "dvc.yaml"):
+        for stage, told in yaml.safe_load(graph.read_text())["stages"].items():
+            written[stage] = [out if isinstance(out, str) else next(iter(out)) for out in told.get("outs", [])]
+    return written
+
+
 def stages(root):
     "The name of the stage that writes each file of a study."
     makers = {}
-    for graph in (root / "dvc.yaml", root / "evidence" / "dvc.yaml"):
-        for stage, told in yaml.safe_load(graph.read_text())["stages"].items():
-            for out in told.get("outs", []):
-                path = out if isinstance(out, str) else next(iter(out))
-                if path.startswith("figures/"):
-                    makers[Path(path).name] = stage
+    for stage, paths in outs(root).items():
+        makers |= {Path(path).name: stage for path in paths if path.startswith("figures/")}
     return makers
 
 
@@ -111,9 +141,19 @@ def facts(study):
     ]
 
 
-def has_notebook(study, stage):
-    "Whether the executed notebook of a stage was published with a study."
-    return (study.folder / "notebooks" / f"{stage}.ipynb").is_file()
+def executed(root):
+    "Of each stage the executed notebook that stands for it: that of the first study which published one."
+    found = {}
+    for study in studies(root):
+        for path in study.folder.glob("notebooks/*.ipynb"):
+            found.setdefault(path.stem, (study, path))
+    return found
+
+
+def of_its_own(study, root):
+    "The executed notebooks of a study that do not stand for their stage already."
+    stand = {path for _, path in executed(root).values()}
+    return [path for path in study.folder.glob("notebooks/*.ipynb") if path not in stand]
 
 
 def origin(root, study, item, makers):
@@ -124,8 +164,9 @@ def origin(root, study, item, makers):
     rows = [["files", links]]
     stage = makers.get(there[0].name)
     if stage:
-        executed = f", [as it ran](notebooks/{stage}.ipynb)" if has_notebook(study, stage) else ""
-        rows.append(["stage", f"[{stage}](<root>nbs/experiments/{stage}.ipynb){executed}"])
+        ran = [path.stem for path in of_its_own(study, root)]
+        as_it_ran = f", [as it ran here](notebooks/{stage}.ipynb)" if stage in ran else ""
+        rows.append(["stage", f"[{stage}](<root>nbs/experiments/{stage}.ipynb){as_it_ran}"])
     if commit := commit_of(root, there[0]):
         rows.append(["commit", commit])
     rows += facts(study)
@@ -141,25 +182,47 @@ def origin(root, study, item, makers):
 def caption_of(svg):
     "What a figure's file says about itself."
     found = re.search(r"<dc:description>(.*?)</dc:description>", svg.read_text(), re.S)
-    return found[1].strip() if found else ""
+    return unescape(found[1].strip()) if found else ""
+
+
+def without_caption(svg):
+    "A figure's file, cut above the caption that is drawn at its foot: a page has the words as text."
+    text = svg.read_text()
+    begin = r"<!-- " + re.escape(caption_of(svg).partition("\n")[0][:30])
+    found = re.search(rf'<g id="text_\d+">\s*{begin}.*?<g [^>]*transform="translate\([\d.]+ ([\d.]+)\)', text, re.S)
+    if not found:
+        return text
+    height = float(found[1]) - CAPTION_PT
+    text = text[: found.start()] + text[text.index("\n  </g>\n", found.end()) + len("\n  </g>\n") :]
+    text = re.sub(r'(<svg [^>]*?height=")[\d.]+pt', rf"\g<1>{height}pt", text, count=1)
+    return re.sub(r'(viewBox="[\d.]+ [\d.]+ [\d.]+ )[\d.]+', rf"\g<1>{height}", text, count=1)
+
+
+def raw(html):
+    "Html that stands as it is."
+    return ["```{raw} html", html, "```", ""]
+
+
+def without_machine(lines):
+    "A caption without the line that the table of its origin says again."
+    return [line for line in lines if not line.startswith("Machine: ")]
 
 
 def figure_lines(study, item, title):
-    "A figure with caption and alt text."
-    caption = caption_of(study.folder / f"{item}.svg")
-    first, _, rest = caption.partition("\nData: ")
-    words = " ".join(first.split())
-    alt = f"{title}. {words}".replace("\n", " ")
-    return [
-        f"```{{image}} {item}.svg",
-        f":alt: {alt}",
-        ":class: data",
-        "```",
-        "",
-        words,
-        "",
-        f"Data: {rest}" if rest else "",
-    ]
+    "A figure with number, caption and alt text."
+    first, _, rest = caption_of(study.folder / f"{item}.svg").partition("\nData: ")
+    number, words = title.partition(":")[0], " ".join(first.split())
+    about = without_machine(f"Data: {rest}".splitlines()) if rest else []
+    picture = [f"```{{image}} shown/{item}.svg", f":alt: {title}. {words}", ":class: data", "```", ""]
+    caption = [f"**{number}.** {words}", "", "\\\n".join(about), ""]
+    opening, between = '<figure class="published"><div class="picture">', "</div><figcaption>"
+    return [*raw(opening), *picture, *raw(between), *caption, *raw("</figcaption></figure>")]
+
+
+def table_lines(study, item):
+    "A table with its caption."
+    lines = (study.folder / f"{item}.md").read_text().splitlines()
+    return without_machine(lines) if facts(study) else lines
 
 
 def verdict_cards(tables):
@@ -167,7 +230,7 @@ def verdict_cards(tables):
     cards = []
     for key, rows in tables.items():
         says, measure = rows[0][1]["says"], rows[0][1]["measure"]
-        lines = [f"<li><h3><b>{escape(key)}</b> {escape(says)}</h3><p>{escape(measure)}</p>"]
+        lines = [f"<li><h2><b>{escape(key)}</b> {escape(says)}</h2><p>{escape(measure)}</p>"]
         for data, row in rows:
             span = f"{float(row['value']):.2f}" if row["value"] else "–"
             if row["low"] and row["low"] != row["high"]:
@@ -191,14 +254,19 @@ def read_verdicts(found):
     return tables
 
 
+def title_of(item, titles):
+    "The title of an item for people."
+    return titles.get(item, item.replace("table", "Table ").replace("figure", "Figure ").capitalize())
+
+
 def item_page(root, study, item, titles, makers):
     "The page of a figure, a table or verdicts."
-    title = titles.get(item, item.replace("table", "Table ").replace("figure", "Figure ").capitalize())
-    lines = [f"# {title}", "", f"*{study.title}*", ""]
+    title = title_of(item, titles)
+    lines = [*ALL_THE_WIDTH, f"# {title} ({study.kind})", ""]
     if (study.folder / f"{item}.svg").is_file():
         lines += figure_lines(study, item, title)
     else:
-        lines += [(study.folder / f"{item}.md").read_text()]
+        lines += table_lines(study, item)
     if (study.folder / f"{item}.csv").is_file() or (study.folder / f"{item}.svg").is_file():
         lines += origin(root, study, item, makers)
     depth = len(study.folder.relative_to(root).parts)
@@ -220,29 +288,56 @@ def run_of(path):
     return ", ".join(f"{name} {value}" for name, value in told.items())
 
 
-def write_notebooks(study, to, titles):
+def write_notebooks(root, study, to, titles):
     "The executed notebooks that were published with a study; the names of their pages."
     pages = []
-    for path in in_order(study.folder.glob("notebooks/*.ipynb"), titles):
-        run = run_of(path)
-        title = titles.get(path.stem, "") + (f" ({run})" if run else "")
-        write_lesson(path, to / "notebooks" / path.name, title, path.stem)
-        pages.append(f"notebooks/{path.stem}")
+    for path in in_order(of_its_own(study, root), titles):
+        title = titles.get(path.stem, path.stem)
+        write_lesson(path, to / "notebooks" / path.name, f"{title} ({study.kind})", path.stem, run_of(path))
+        pages.append(f"{title} <notebooks/{path.stem}>")
     return pages
+
+
+def write_stages(root, to, titles):
+    "Each stage as it ran in a published study, its parameters filled in; one that was not published as it is written."
+    stand, written = executed(root), outs(root)
+    for path in in_order((root / "nbs" / "experiments").glob("*.ipynb"), titles):
+        study, ran = stand.get(path.stem, (None, path))
+        about = f"As it ran: {', '.join(filter(None, [study.kind, run_of(ran)]))}." if study else ""
+        if not shows(ran):
+            made = ", ".join(f"`{out}`" for out in written.get(path.stem, []))
+            about += (
+                f" It shows nothing; it writes {made}."
+                if made
+                else " It shows nothing, and stops where something is wrong."
+            )
+        write_lesson(ran, to / path.name, titles.get(path.stem, ""), path.stem, about.strip())
+
+
+def shows(path):
+    "Whether a notebook has any output."
+    return any(cell.get("outputs") for cell in nbformat.read(path, 4).cells)
 
 
 def write_study(root, study, to, titles, stage_titles):
     "Write all pages of a study and its contents."
     makers = stages(root)
     to.mkdir(parents=True, exist_ok=True)
+    (to / "shown").mkdir(exist_ok=True)
     for path in study.folder.iterdir():
         if path.suffix in (".csv", ".svg", ".png", ".json"):
             shutil.copy2(path, to)
+        if path.suffix == ".svg":
+            (to / "shown" / path.name).write_text(without_caption(path))
     for item in study.items:
         (to / f"{item}.md").write_text(item_page(root, study, item, titles, makers))
-    pages = [*study.items, *write_notebooks(study, to, stage_titles)]
+    items = [f"{title_of(item, titles)} <{item}>" for item in study.items]
+    pages = [*items, *write_notebooks(root, study, to, stage_titles)]
     toctree = ["```{toctree}", ":maxdepth: 1", *pages, "```", ""]
-    (to / "contents.md").write_text("\n".join([f"# {study.title}", "", *toctree]))
+    lines = [f"# {study.title}", "", PROFILES.get(study.profile, ""), "", *toctree]
+    if empty := [title_of(item, titles) for item in study.all_items if study.is_empty(item)]:
+        lines += [f"Nothing was measured in this study for: {', '.join(empty)}.", ""]
+    (to / "contents.md").write_text("\n".join(lines))
 
 
 def write_studies(root, to, titles, stage_titles):

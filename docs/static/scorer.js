@@ -8,4 +8,12 @@ var Scorer = {
   partialTitle: 7,
   term: 5,
   partialTerm: 2,
+  // Titles that begin with what is sought come first, then those that hold it as a word, then what mentions it
+  score: ([, title, , , score]) => {
+    const sought = (new URLSearchParams(location.search).get("q") || "").trim().toLowerCase();
+    const words = title.replace(/<[^>]*>/g, "").toLowerCase();
+    const at = ` ${words.replace(/[^\w]+/g, " ")} `.indexOf(` ${sought.replace(/[^\w]+/g, " ")} `);
+    if (!sought || at < 0) return score;
+    return score + (at === 0 ? 40 : 15);
+  },
 };

@@ -1,14 +1,23 @@
-// Where a table is wider than its place, each row becomes a card: its first cell a title, the others under the names of their columns.
+// Where a table is wider than a phone, each row becomes a card: its first cell a title, the others under the names of their columns.
+// Where cards do not do, the table scrolls, and its edge fades as long as there is more behind it.
 "use strict";
 
+const PLACES = ".bd-article .pst-scrollable-table-container, .bd-article .output.text_html, .bd-article .picture";
+
+// One row of heads, or two of which the second names what stands in the first column; cells over several rows make no cards.
 function headsOf(table) {
-  const rows = [...table.querySelectorAll("thead tr")];
-  return rows.length === 1 ? [...rows[0].cells].map((cell) => cell.textContent.trim()) : [];
+  const [first, second, ...more] = [...table.querySelectorAll("thead tr")].map((row) => [...row.cells]);
+  if (!first || more.length || table.querySelector("tbody [rowspan]")) return [];
+  const texts = first.map((cell) => cell.textContent.trim());
+  return second ? texts.map((text, i) => (second[i] ? second[i].textContent.trim() : "") || text) : texts;
 }
 
 function label(table, heads) {
   for (const row of table.querySelectorAll("tbody tr")) {
-    [...row.cells].forEach((cell, i) => cell.setAttribute("data-head", heads[i] || ""));
+    [...row.cells].forEach((cell, i) => {
+      cell.setAttribute("data-head", heads[i] || "");
+      cell.classList.toggle("nothing", !cell.textContent.trim() && !cell.querySelector("img"));
+    });
   }
 }
 
@@ -30,6 +39,18 @@ function arrange() {
   }
 }
 
-addEventListener("DOMContentLoaded", arrange);
-addEventListener("load", arrange);
-addEventListener("resize", arrange);
+function fade(place) {
+  place.classList.toggle("goes-on", place.scrollLeft + place.clientWidth < place.scrollWidth - 1);
+}
+
+function fadeAll() {
+  arrange();
+  for (const place of document.querySelectorAll(PLACES)) {
+    fade(place);
+    place.onscroll = () => fade(place);
+  }
+}
+
+addEventListener("DOMContentLoaded", fadeAll);
+addEventListener("load", fadeAll);
+addEventListener("resize", fadeAll);

@@ -44,6 +44,12 @@ def test_tables_figures_and_one_notebook_a_stage(finished_run):
     assert [output.text for output in cell.outputs] == ["data/slices"]
 
 
+def test_a_picture_that_a_cell_ends_with_is_published_once():
+    picture = {"data": {"image/png": "aa"}}
+    outputs = [picture, {"text": "words"}, dict(picture), {"data": {"image/png": "bb"}}, {"text": "words"}]
+    assert publish.once(outputs) == [outputs[0], outputs[1], outputs[3], outputs[4]]
+
+
 def test_notebooks_of_another_run_are_refused(finished_run):
     with pytest.raises(SystemExit, match="those of .*phantom-smoke.*, not of phantom-laptop"):
         publish.publish("phantom-laptop", finished_run)

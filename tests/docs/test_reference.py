@@ -4,6 +4,7 @@ import ast
 import re
 import sys
 import tomllib
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
@@ -12,9 +13,19 @@ from sharing import ROOT
 sys.path.insert(0, str(ROOT / "docs"))
 
 from making.api import Module, Parameter, defined, errors, full_names, module_page, modules, parameters  # noqa: E402
-from making.links import target_of  # noqa: E402
+from making.links import page_of, target_of  # noqa: E402
 from making.notebooks import WRITTEN, describe_pictures, folded_as, has_picture, lesson, shortened  # noqa: E402
-from making.results import caption_of, place, run_of, stages, studies, verdict_cards, write_studies  # noqa: E402
+from making.results import (  # noqa: E402
+    caption_of,
+    place,
+    run_of,
+    stages,
+    studies,
+    verdict_cards,
+    without_caption,
+    write_stages,
+    write_studies,
+)
 
 SOURCE = '''"""What it is"""
 # File to edit: ../../nbs/2_method/99_toy.ipynb.
@@ -43,6 +54,10 @@ class Kept:
 
     def show(self, big: bool = False) -> str:  # A text
         "Show it."
+
+    @property
+    def size(self):  # How large it is
+        return 1
 '''
 TOY = Module("ada_repro.method.toy", SOURCE)
 NAMES = full_names(modules(ROOT))
@@ -70,9 +85,20 @@ def test_a_page_has_each_exported_name_and_its_source():
     page = module_page(TOY)
     assert "{py:function} blur(image, width_mm=0.5, *rest, how=None, **options)" in page
     assert '{py:class} Kept(where, name="x")' in page.replace("'", '"') and "{py:method} show(big=False)" in page
+    assert re.search(r"\{py:property\} size\n+How large it is", page)
     assert "{py:data} LIMIT_PX" in page and "@thing\ndef blur(" in page
     assert "| `how` | `str \\| None` | `None` |" in page and "**Returns** `Tensor`: The same shape" in page
     assert "(../nbs/2_method/99_toy.ipynb)" in page
+
+
+def test_every_method_says_what_it_does():
+    silent = []
+    for module in modules(ROOT):
+        for kind in defined(module).values():
+            for node in kind.body if isinstance(kind, ast.ClassDef) else []:
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
+                    silent += [] if ast.get_docstring(node) or node.lineno in module.comments else [node.name]
+    assert silent == []
 
 
 def test_every_exported_name_has_an_entry():
@@ -103,11 +129,22 @@ def test_other_words_are_left_alone(text):
     assert target_of(text, NAMES) is None
 
 
+def test_the_file_of_a_notebook_is_known_as_a_page():
+    pages = {"nbs/2_method/04_mask", "docs/04_mask", "nbs/index"}
+    for written in ("nbs/2_method/04_mask", "2_method/04_mask.ipynb", "04_mask"):
+        assert page_of(written, pages) == "nbs/2_method/04_mask"
+    assert not any(page_of(other, pages) for other in ("index", "mask", "4_mask", "data/raw", "2_method/05_arms"))
+
+
 # Lessons
 def test_imports_and_assertions_are_folded_and_nothing_else():
     assert folded_as("import a\nfrom b import c") == "Imports"
     assert folded_as("assert a\nassert b") == "What must hold"
     assert not any(map(folded_as, ("import a\na.b()", "x = 1", "", "%matplotlib inline")))
+    sources = ("#| default_exp a.b", "#| export\nimport a", "import b")
+    cells = lesson(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(one) for one in sources])).cells
+    shown = [cell.metadata["mystnb"]["code_prompt_show"] for cell in cells]
+    assert shown == ["Imports", "Imports of the examples"]
 
 
 def pictures(page):
@@ -170,6 +207,16 @@ def test_each_published_item_has_a_stage_and_each_figure_a_caption():
             assert "Data: " in caption_of(svg)
 
 
+def test_a_figure_is_shown_without_the_words_below_it():
+    for study in studies(ROOT):
+        for svg in study.folder.glob("*.svg"):
+            whole, shown = svg.read_text(), without_caption(svg)
+            heights = [float(re.search(r'viewBox="0 0 [\d.]+ ([\d.]+)', text)[1]) for text in (whole, shown)]
+            assert 0.5 < heights[1] / heights[0] < 0.98 and "<!-- Data: " in whole, svg
+            assert "<!-- Data: " not in shown and shown.count("<g ") > 10 and shown.endswith("</svg>\n")
+            ElementTree.fromstring(shown)
+
+
 def test_a_verdict_escapes_its_words():
     row = {"says": "a < b", "measure": "m", "verdict": "stands", "value": "1", "low": "0.5", "high": ""}
     cards = verdict_cards({"C1": [("simulated", row | {"high": "2"})]})
@@ -181,6 +228,11 @@ def test_each_stage_has_a_title_and_a_place_among_those_of_a_run():
     assert set(told) == {path.stem for path in (ROOT / "nbs" / "experiments").glob("*.ipynb")}
 
 
+def test_each_lesson_has_a_title_for_people():
+    told = tomllib.loads((ROOT / "docs" / "order.toml").read_text())["titles"]
+    assert {module.name.removeprefix("ada_repro.") for module in modules(ROOT)} - {"core"} == set(told)
+
+
 def test_each_table_and_figure_of_the_graph_has_a_title():
     told = tomllib.loads((ROOT / "docs" / "order.toml").read_text())["results"]
     graph = (ROOT / "dvc.yaml").read_text() + (ROOT / "evidence" / "dvc.yaml").read_text()
@@ -188,20 +240,54 @@ def test_each_table_and_figure_of_the_graph_has_a_title():
     assert {"table3", "figure1", "rules"} < made <= set(told)
 
 
-def test_the_notebooks_of_a_run_stand_in_its_order_and_say_which_run_they_show(tmp_path):
-    study = tmp_path / "figures" / "published" / "phantom-smoke"
-    (study / "notebooks").mkdir(parents=True)
-    (study / "table3.csv").write_text("arm,DSC\nnone,1\n")
+TITLES = {"prepare": "First", "ada": "Then", "claims": "Last"}
+
+
+@pytest.fixture
+def two_studies(tmp_path):
+    "A folder with two published studies of three notebooks each."
     told = nbformat.v4.new_code_cell("arm = 'none'\nseed = 0\n", metadata={"tags": ["injected-parameters"]})
-    for name in ("ada", "claims", "prepare"):
-        cells = [nbformat.v4.new_markdown_cell(f"# {name}"), *([told] if name == "ada" else [])]
-        nbformat.write(nbformat.v4.new_notebook(cells=cells), study / "notebooks" / f"{name}.ipynb")
-    assert run_of(study / "notebooks" / "ada.ipynb") == "arm none, seed 0"
+    shown = nbformat.v4.new_code_cell("x", outputs=[nbformat.v4.new_output("stream", text="1")])
+    for profile in ("evidence", "smoke"):
+        study = tmp_path / "figures" / "published" / f"phantom-{profile}"
+        (study / "notebooks").mkdir(parents=True)
+        (study / "table3.csv").write_text("arm,DSC\nnone,1\n")
+        (study / "table12.csv").write_text("arm,DSC\n")
+        (study / "table12.md").write_text("| Arm |\n")
+        for name in TITLES:
+            more = [told] if name == "ada" else []
+            cells = [nbformat.v4.new_markdown_cell(f"# {name}"), *more, *([] if name == "prepare" else [shown])]
+            nbformat.write(nbformat.v4.new_notebook(cells=cells), study / "notebooks" / f"{name}.ipynb")
     for graph in ("dvc.yaml", "evidence/dvc.yaml"):
         (tmp_path / graph).parent.mkdir(exist_ok=True)
-        (tmp_path / graph).write_text("stages: {}\n")
-    write_studies(tmp_path, tmp_path / "site", {}, {"prepare": "First", "ada": "Then", "claims": "Last"})
-    at = tmp_path / "site" / "figures" / "published" / "phantom-smoke"
+        (tmp_path / graph).write_text("stages: {prepare: {outs: [data/slices]}}\n")
+    (tmp_path / "nbs" / "experiments").mkdir(parents=True)
+    for name in (*TITLES, "new"):
+        cells = [nbformat.v4.new_markdown_cell(f"# {name}")]
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / "nbs" / "experiments" / f"{name}.ipynb")
+    return tmp_path
+
+
+def first_cell(path):
+    "What a page begins with."
+    return nbformat.read(path, 4).cells[0].source
+
+
+def test_the_notebooks_of_a_run_stand_in_its_order_and_say_which_run_they_show(two_studies):
+    published = two_studies / "figures" / "published"
+    assert run_of(published / "phantom-smoke" / "notebooks" / "ada.ipynb") == "arm none, seed 0"
+    write_studies(two_studies, two_studies / "site", {"table12": "Table 12: twice"}, TITLES)
+    at = two_studies / "site" / "figures" / "published" / "phantom-smoke"
     contents = (at / "contents.md").read_text()
-    assert re.findall("notebooks/(.+)", contents) == ["prepare", "ada", "claims"]
-    assert nbformat.read(at / "notebooks" / "ada.ipynb", 4).cells[0].source == "# Then (arm none, seed 0)"
+    assert re.findall("(.+) <notebooks/(.+)>", contents) == [("First", "prepare"), ("Then", "ada"), ("Last", "claims")]
+    assert "Nothing was measured in this study for: Table 12: twice." in contents and "<table12>" not in contents
+    assert first_cell(at / "notebooks" / "ada.ipynb") == "# Then (simulated scans, smoke profile)\n\n*arm none, seed 0*"
+    assert "notebooks/" not in (at.parent / "phantom-evidence" / "contents.md").read_text()  # they stand for the stages
+
+
+def test_a_stage_is_shown_as_it_ran(two_studies):
+    write_stages(two_studies, two_studies / "stages", TITLES)
+    ran = {name: first_cell(two_studies / "stages" / f"{name}.ipynb") for name in (*TITLES, "new")}
+    assert ran["ada"] == "# Then\n\n*As it ran: simulated scans, evidence profile, arm none, seed 0.*"
+    assert ran["prepare"].endswith("profile. It shows nothing; it writes `data/slices`.*")
+    assert ran["new"].startswith("# New\n\n*It shows nothing")

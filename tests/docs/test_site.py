@@ -14,14 +14,24 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 QUIET = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-sync"]
 LEFT = ("net::ERR_ABORTED",)  # asked by a page that has been left
 SIZES = [(400, "light"), (400, "dark"), (1400, "light"), (1400, "dark")]
+PUBLISHED = "figures/published/phantom-evidence"
 LOOKED_AT = [
     *("index", "what-stands", "what-came-out", "nbs/index", "nbs/2_method/03_saliency", "nbs/4_measure/01_metrics"),
     *("api", "api/method.saliency", "docs/what_stands", "docs/promises", "docs/benchmarks", "studies", "CONTRIBUTING"),
+    *("genindex", "nbs/experiments/look", f"{PUBLISHED}/contents", f"{PUBLISHED}/figure3", f"{PUBLISHED}/table11"),
     *("nbs/tutorials/own_loop", "nbs/tutorials/your_scans", "nbs/tutorials/add_a_method", "nbs/3_train/01_augment"),
 ]
+SOUGHT_PAGES = {
+    "dice": "nbs/4_measure/01_metrics",
+    "hausdorff": "nbs/4_measure/01_metrics",
+    "your own scans": "nbs/tutorials/your_scans",
+    "table 4": "figures/published/",
+    "figure 6": "figures/published/",
+    "rescan": "rescan",
+}
 SOUGHT = [
     *("saliency_map", "guided_backprop", "build_mask", "occlude", "ada_copies", "train", "dice_score", "UNet"),
-    *("load_slices", "write_report"),
+    *("load_slices", "write_report", "crossed_interval", "gradcam", "load_weights"),
 ]
 
 
@@ -111,14 +121,48 @@ def test_a_name_in_backticks_leads_to_its_entry(site):
     assert len(linked) > 15
 
 
-def test_a_published_notebook_has_outputs(site):
-    for path in site.glob("figures/**/notebooks/*.html"):
-        assert 'class="output' in path.read_text(), path.name
+def test_a_stage_stands_with_its_parameters_and_its_outputs(site):
+    for path in [*site.glob("figures/**/notebooks/*.html"), *site.glob("nbs/experiments/*.html")]:
+        text = path.read_text()
+        assert 'class="output' in text or "It shows nothing" in text, path.name
+        assert "# Parameters" in re.sub("<[^>]+>", "", text), path.name
+
+
+def test_no_page_has_a_heading_twice(site):
+    for path in pages_of(site):
+        article = text_of(path).partition("<article")[2]
+        headings = re.findall(r"<h([1-3])>(.*?)</h\1>", article, flags=re.S)
+        texts = [re.sub("<[^>]+>", "", text).strip("# \n") for _, text in headings]
+        assert len(set(texts)) == len(texts), (path.name, texts)
+
+
+def test_no_two_pages_have_the_same_title(site):
+    titles = {}
+    for path in pages_of(site):
+        title = re.search(r"<title>(.*?)</title>", path.read_text(), re.S)[1].strip()
+        titles.setdefault(title, []).append(path.relative_to(site).as_posix())
+    assert {title: paths for title, paths in titles.items() if len(paths) > 1} == {}
+
+
+def test_a_published_figure_has_its_number_its_caption_and_its_words_once(site):
+    for path in site.glob("figures/published/*/figure*.html"):
+        text = path.read_text()
+        number = path.stem.replace("figure", "Figure ")
+        caption = re.search(r"<figcaption>(.*?)</figcaption>", text, re.S)[1]
+        assert f"<strong>{number}.</strong>" in caption and "Data: " in caption and "Machine: " not in text
+        assert f'alt="{number}: ' in text
+
+
+def test_pictures_are_counted_page_by_page(site):
+    counted = re.findall(
+        r'class="caption-number">Picture (\d+):', (site / "nbs" / "1_data" / "12_phantom.html").read_text()
+    )
+    assert counted == [str(i + 1) for i in range(len(counted))] and counted
 
 
 def test_the_footer_says_version_licence_and_how_to_cite(site):
     text = (site / "index.html").read_text()
-    assert re.search(r"ada_repro \d+\.\d+\.\d+", text) and "Apache-2.0" in text and "CITATION.cff" in text
+    assert re.search(r"ada_repro \d+\.\d+\.\d+", text) and 'href="LICENSE"' in text and 'href="CITATION.cff"' in text
 
 
 # In a browser
@@ -154,7 +198,8 @@ def test_data_keep_their_greys_at_night(site, browser):
     page.close()
 
 
-WIDE = "figures/published/phantom-evidence/table4"
+WIDE = f"{PUBLISHED}/table4"
+PLACE = "t.closest('.pst-scrollable-table-container, .output.text_html')"
 CUT = "[...document.querySelectorAll('.bd-article table')].filter(t => t.scrollWidth > t.parentElement.clientWidth + 1)"
 
 
@@ -167,6 +212,7 @@ def test_no_table_is_wider_than_a_phone(site, browser):
         "docs/what_stands",
         "nbs/tutorials/add_a_method",
         "api/core",
+        "api/data.volume",
     ):
         page.goto((site / f"{name}.html").as_uri())
         assert page.evaluate(f"{CUT}.length") == 0, name
@@ -181,6 +227,18 @@ def test_a_row_of_a_wide_table_is_a_card_with_the_names_of_its_columns(site, bro
     assert cells.nth(1).evaluate("c => getComputedStyle(c, '::before').content") == '"DSC, paper"'
     page.set_viewport_size({"width": 1400, "height": 900})
     page.wait_for_function("!document.querySelector('table.as-cards')")
+    page.close()
+
+
+@pytest.mark.parametrize("width", [400, 800, 1400])
+def test_a_table_that_goes_on_behind_the_edge_fades_there(site, browser, width):
+    page, _ = open_page(browser, width)
+    for name in (WIDE, "nbs/experiments/robustness", "nbs/1_data/04_volume"):
+        page.goto((site / f"{name}.html").as_uri())
+        faded = f"{CUT}.every(t => getComputedStyle({PLACE}).maskImage.includes('gradient'))"
+        assert page.evaluate(faded), name
+        page.evaluate(f"{CUT}.forEach(t => {PLACE}.scrollTo(10000, 0))")
+        page.wait_for_function("!document.querySelector('.goes-on')")
     page.close()
 
 
@@ -201,5 +259,12 @@ def test_what_is_sought_comes_first(site, browser):
         first = page.locator("#search-results ul.search li a").first.get_attribute("href")
         if not re.search(rf"api/[\w.]+\.html.*#ada_repro\.[\w.]+\.{name}$", first):
             missed[name] = first
+    for words, begin in SOUGHT_PAGES.items():
+        page.goto((site / "search.html").as_uri() + f"?q={words}")
+        page.wait_for_selector("#search-results ul.search li a")
+        first = page.locator("#search-results ul.search li a").first
+        right = begin in first.get_attribute("href") and words in first.inner_text().lower()
+        if not right:
+            missed[words] = first.get_attribute("href")
     page.close()
     assert missed == {}
