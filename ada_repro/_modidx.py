@@ -1697,12 +1697,18 @@ d = {
                 "6_pipeline/doctor.html#count_data",
                 "ada_repro/pipeline/doctor.py",
             ),
+            "ada_repro.pipeline.doctor.effort": ("6_pipeline/doctor.html#effort", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.examine": ("6_pipeline/doctor.html#examine", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.growth": ("6_pipeline/doctor.html#growth", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.held_locks": (
                 "6_pipeline/doctor.html#held_locks",
                 "ada_repro/pipeline/doctor.py",
             ),
             "ada_repro.pipeline.doctor.installed": ("6_pipeline/doctor.html#installed", "ada_repro/pipeline/doctor.py"),
+            "ada_repro.pipeline.doctor.last_figures": (
+                "6_pipeline/doctor.html#last_figures",
+                "ada_repro/pipeline/doctor.py",
+            ),
             "ada_repro.pipeline.doctor.locked_versions": (
                 "6_pipeline/doctor.html#locked_versions",
                 "ada_repro/pipeline/doctor.py",

@@ -25,7 +25,10 @@ __all__ = [
     "look_at_params",
     "count_data",
     "look_at_data",
+    "last_figures",
     "basis",
+    "effort",
+    "growth",
     "whole_time",
     "look_at_work",
     "plain_params",
@@ -289,33 +292,66 @@ def look_at_data(
 
 
 # %% ../../nbs/6_pipeline/14_doctor.ipynb #dr24
+def last_figures(
+    root: Path,  # Of the project
+) -> str:  # Empty where nothing was run
+    "The command that made the figures of the last run."
+    import yaml
+
+    lock = root / "dvc.lock"
+    if not lock.is_file() or not any((root / "data" / "executed").glob("*.json")):
+        return ""
+    return (yaml.safe_load(lock.read_text()) or {}).get("stages", {}).get("figures", {}).get("cmd", "")
+
+
 def basis(
     root: Path,  # Of the project
     study: str,  # `<data set>-<profile>`
 ) -> str:
     "Whose times a guess rests on."
-    import yaml
-
     if not any((root / "data" / "executed").glob("*.json")):
         return "as the laptop profile took on the machine of docs/benchmarks.md"
-    lock = root / "dvc.lock"
-    stages = (yaml.safe_load(lock.read_text()) or {}).get("stages", {}) if lock.is_file() else {}
-    same = f"--name {study} " in stages.get("figures", {}).get("cmd", "")
+    same = f"--name {study} " in last_figures(root)
     return "as in the last run" if same else "as in the last run, of another study"
+
+
+def effort(
+    profile: dict,  # Of `params.yaml`
+) -> dict[str, float]:  # Kind of stage -> epochs, times channels, times pixels
+    "What the trainings of a profile take, in a unit of its own."
+    size = profile["model"]["width"] * profile["prepare"]["crop_px"] ** 2
+    in_cycles = profile["ada"]["cycles"] * profile["ada"]["ada_epochs"] * size
+    return {"baseline": profile["train"]["standard_epochs"] * size, "ada": in_cycles, "retrain": in_cycles}
+
+
+# %% ../../nbs/6_pipeline/14_doctor.ipynb #dr24s
+def growth(
+    params: dict,  # Of `read_params`
+    root: Path,  # Of the project
+) -> dict[str, float]:  # Kind of stage -> factor
+    "How much longer trainings take than in the profile whose times are known, by what both ask for."
+    named = re.search(r"--profile (\S+)", last_figures(root))
+    then = params.get(named[1] if named else "laptop")
+    if not then:
+        return {}
+    before, now = effort(then), effort(params["profile"])
+    return {kind: now[kind] / before[kind] for kind in now if before[kind]}
 
 
 def whole_time(
     needs: dict,  # Of `to_run`
     root: Path,  # Of the project
     jobs: int,  # How many stages at once
+    factors: dict[str, float],  # Of `growth`
 ) -> str:
     "How long all of it takes, in words."
-    from ada_repro.pipeline.progress import Times, earlier, in_words, play_through, shares
+    from ada_repro.pipeline.progress import Times, earlier, in_words, kind_of, play_through, shares
 
     times = Times(earlier(root), shares(root))
     known = {stage: times.of(stage) for stage in needs}
     unknown = [stage for stage in needs if known[stage] is None]
-    whole = play_through(needs, {stage: seconds or 0.0 for stage, seconds in known.items()}, [], jobs)
+    grown = {stage: (seconds or 0.0) * factors.get(kind_of(stage), 1.0) for stage, seconds in known.items()}
+    whole = play_through(needs, grown, [], jobs)
     without = f" without {', '.join(unknown)}, of which nothing is known" if unknown else ""
     return f"about {in_words(whole)}{without}"
 
@@ -333,8 +369,11 @@ def look_at_work(
     if not needs:
         return Look("Would run", "nothing: tables and figures are up to date")
     kinds = ", ".join(dict.fromkeys(stage.partition("@")[0] for stage in needs))
-    time = whole_time(needs, root, count_jobs(params))
+    factors = growth(params, root)
+    time = whole_time(needs, root, count_jobs(params), factors)
     rests = basis(root, f"{params['data']['dataset']}-{params['profile']['name']}")
+    if any(factor != 1 for factor in factors.values()):
+        rests += ", with as many epochs, channels and pixels as are asked for"
     return Look("Would run", f"{len(needs)} stages ({kinds}), {time}, {rests}")
 
 

@@ -8,8 +8,10 @@ import subprocess
 import pytest
 from sharing import ENV, copy_of, edit, python
 
-from ada_repro.pipeline.doctor import basis, whole_time
+from ada_repro.core import ROOT
+from ada_repro.pipeline.doctor import basis, growth, whole_time
 from ada_repro.pipeline.locks import held
+from ada_repro.pipeline.params import read_params
 
 LOOKS = ["System", "Versions", "Threads", "GPU", "Memory", "Disk", "Checkout", "At work", "Asked for", "Data"]
 
@@ -137,6 +139,19 @@ def test_it_is_said_whose_times_the_guess_rests_on(tmp_path):
 def test_the_whole_takes_as_long_as_its_longest_chain(tmp_path, jobs, words):
     (tmp_path / "data" / "executed").mkdir(parents=True)
     (tmp_path / "data" / "executed" / "iou.json").write_text(json.dumps({"seconds": 40.0}))
-    assert whole_time({"iou": set(), "iou@b": {"iou"}, "iou@c": set()}, tmp_path, jobs) == words
-    assert whole_time({"figures": set()}, tmp_path, jobs) == "about 40 s"  # as long as what is known
-    assert "without figures, of which nothing is known" in whole_time({"figures": set()}, tmp_path / "new", jobs)
+    assert whole_time({"iou": set(), "iou@b": {"iou"}, "iou@c": set()}, tmp_path, jobs, {}) == words
+    assert whole_time({"figures": set()}, tmp_path, jobs, {}) == "about 40 s"  # as long as what is known
+    assert "without figures, of which nothing is known" in whole_time({"figures": set()}, tmp_path / "new", jobs, {})
+
+
+def test_a_longer_schedule_takes_longer(tmp_path):
+    params = read_params(ROOT / "params.yaml")
+    factors = growth(params | {"profile": params["schedule"]}, tmp_path)
+    assert factors == {"baseline": 100 / 40, "ada": 31 * 30 / 9, "retrain": 31 * 30 / 9}
+    assert growth(params | {"profile": params["paper"]}, tmp_path)["baseline"] == 100 / 40 * 8 * 2.5**2
+    assert set(growth(params | {"profile": params["laptop"]}, tmp_path).values()) == {1}
+    (tmp_path / "data" / "executed").mkdir(parents=True)
+    (tmp_path / "data" / "executed" / "ada-none-paper-0.json").write_text('{"seconds": 10.0}')
+    (tmp_path / "dvc.lock").write_text("stages: {figures: {cmd: x --name a-schedule --profile schedule}}")
+    assert set(growth(params | {"profile": params["schedule"]}, tmp_path).values()) == {1}
+    assert whole_time({"ada@none": set()}, tmp_path, 1, {"ada": 12.0}) == "about 2 min"
