@@ -6,7 +6,6 @@
 __all__ = [
     "LEFT",
     "DRAWN",
-    "SHORT_S",
     "Log",
     "kind_of",
     "seconds_left",
@@ -192,18 +191,15 @@ class Seen:
 
 
 # %% ../../nbs/6_pipeline/10_progress.ipynb #p04b
-SHORT_S = 5.0  # what a shorter stage takes says little of the machine
-
-
 class Times(Seen):
     "How long stages take, guessed from what was seen."
 
     def speed(self) -> float:
         "How much longer stages take than they did before."
-        both = [kind for kind in self.seen if self.before.get(kind, 0.0) >= SHORT_S]
+        both = self.seen.keys() & self.before.keys()
         if not both:
             return 1.0
-        return sum(mean(self.seen[kind]) for kind in both) / sum(self.before[kind] for kind in both)
+        return sum(mean(self.seen[kind]) for kind in both) / max(1e-9, sum(self.before[kind] for kind in both))
 
     def of(
         self,
