@@ -1643,6 +1643,7 @@ d = {
                 "6_pipeline/code.html#fullnames.visit_importfrom",
                 "ada_repro/pipeline/code.py",
             ),
+            "ada_repro.pipeline.code.as_python": ("6_pipeline/code.html#as_python", "ada_repro/pipeline/code.py"),
             "ada_repro.pipeline.code.code_cells": ("6_pipeline/code.html#code_cells", "ada_repro/pipeline/code.py"),
             "ada_repro.pipeline.code.export": ("6_pipeline/code.html#export", "ada_repro/pipeline/code.py"),
             "ada_repro.pipeline.code.exported_code": (

@@ -51,6 +51,8 @@ def who(
             found = re.search(r"(\d+)", Path(".dvc", "tmp", "lock").read_text())
     if found:
         return f"dvc is already running, as process {found[1]}. Wait for it, or stop it"
+    if wrong := getattr(error, "exc", None):  # in a file that is no YAML, or no pipeline
+        said = f"{said}: {wrong.__cause__ or wrong}"
     return " ".join(said.split())
 
 

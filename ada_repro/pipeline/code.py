@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "PACKAGE",
+    "DIRECTIVE",
     "RUNNER",
     "STATE",
     "FullNames",
@@ -12,6 +13,7 @@ __all__ = [
     "is_import",
     "is_list_of_names",
     "fingerprint",
+    "as_python",
     "code_cells",
     "module_name",
     "exported_code",
@@ -114,20 +116,33 @@ def fingerprint(
 
 
 # %% ../../nbs/6_pipeline/06_code.ipynb #c08
+DIRECTIVE = r"(?m)^\s*#\s*\|\s*"  # begins a line for nbdev
+
+
+def as_python(
+    code: str,  # Of a cell
+) -> str:
+    "The code without lines for IPython alone; in what is Python, a line may begin with % too."
+    try:
+        ast.parse(code)
+    except SyntaxError:
+        return re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", code)
+    return code
+
+
 def code_cells(
     notebook: Path,  # A Jupyter notebook
 ) -> list[str]:
     "The code of its cells, without lines for IPython alone."
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    return [re.sub(r"(?m)^(\s*)[%!].*$", r"\1pass", text) for text in code]
+    return [as_python("".join(cell["source"])) for cell in cells if cell["cell_type"] == "code"]
 
 
 def module_name(
     notebook: Path,  # A library notebook, or another
 ) -> str:  # Empty for another
     "The full name of the module that a notebook makes."
-    told = re.search(r"(?m)^#\| *default_exp +([\w.]+)", "\n".join(code_cells(notebook)))
+    told = re.search(rf"{DIRECTIVE}default_exp +([\w.]+)", "\n".join(code_cells(notebook)))
     return f"{PACKAGE}.{told[1]}" if told else ""
 
 
@@ -135,9 +150,10 @@ def exported_code(
     notebook: Path,  # A library notebook
 ) -> str:
     "What it puts into its module."
-    return "\n".join(text for text in code_cells(notebook) if re.search(r"(?m)^#\| *exporti?s?\b", text))
+    return "\n".join(text for text in code_cells(notebook) if re.search(rf"{DIRECTIVE}exporti?s?\b", text))
 
 
+# %% ../../nbs/6_pipeline/06_code.ipynb #c08m
 def library(
     root: Path,  # Of the project
 ) -> dict[str, Path]:  # Name of each module -> its notebook

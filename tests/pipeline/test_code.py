@@ -16,9 +16,11 @@ from sharing import ENV, copy_of, run, stages_run
 from ada_repro.core import ROOT, run_named
 from ada_repro.pipeline.code import (
     code_cells,
+    exported_code,
     fingerprint,
     library,
     module_file,
+    module_name,
     parse,
     registered_methods,
     stage_code,
@@ -329,6 +331,24 @@ def test_every_way_to_import(text, tmp_path):
     notebook = tmp_path / "stage.ipynb"
     notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": ["%pylab\n", text]}]}))
     assert {"ada_repro.data", "ada_repro.data.slices", "ada_repro.core"} <= set(stage_code(notebook, ROOT, {}))
+
+
+@pytest.mark.parametrize("directive", ["#| export", "#|export", "# | export", "#|  exporti", "\n#| exports"])
+def test_what_nbdev_exports_is_seen_however_it_is_written(directive, tmp_path):
+    "As nbdev reads it."
+    sources = ["# | default_exp data.new\n", f"{directive}\nx = 1\n", "y = 2\n"]
+    notebook = tmp_path / "new.ipynb"
+    notebook.write_text(json.dumps({"cells": [{"cell_type": "code", "source": [text]} for text in sources]}))
+    assert module_name(notebook) == "ada_repro.data.new"
+    assert "x = 1" in exported_code(notebook) and "y = 2" not in exported_code(notebook)
+
+
+def test_lines_for_ipython_are_left_out_and_python_that_looks_like_them_is_not(tmp_path):
+    remainder = "x = (\n    7\n    % 4\n)\n"
+    notebook = tmp_path / "stage.ipynb"
+    cells = [{"cell_type": "code", "source": [text]} for text in (remainder, "%pylab\ny = 1\n!ls\n")]
+    notebook.write_text(json.dumps({"cells": cells}))
+    assert code_cells(notebook) == [remainder, "pass\ny = 1\npass\n"]
 
 
 def test_methods_are_those_of_the_registry():

@@ -17,7 +17,7 @@ import psutil
 import pytest
 import yaml
 from dvc.rwlock import rwlock
-from sharing import ENV, ROOT, python, wait_until
+from sharing import ENV, ROOT, one_line, python, wait_until
 
 from ada_repro.pipeline.books import Books, LockFile, Records, close, to_run
 from ada_repro.pipeline.engine import count_jobs, first_things_first, run_all, run_changed
@@ -348,6 +348,23 @@ def test_each_line_of_a_command_has_a_shell_of_its_own_as_plain_dvc_gives_it(tmp
     for name in ("a", "dvc.lock"):
         there = [(folder / name).exists() and (folder / name).read_text() for folder in (plain, ours)]
         assert there[0] == there[1]
+
+
+@pytest.mark.parametrize(
+    "text, said",
+    [
+        ("stages:\n  a:\n    cmd: x\n    depz: [first]\n", "extra keys not allowed @ data['stages']['a']['depz']"),
+        ("stages:\n  a: [\n", "expected the node content, but found '<stream end>'"),
+        ("stages:\n  a: {cmd: x, outs: [a]}\n  b: {cmd: y, outs: [a]}\n", "output 'a' is specified in"),
+        ("stages:\n  a: {cmd: '${none}', outs: [a]}\n", "Could not find 'none'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_dvc_is_said_in_one_line(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(project(tmp_path / "p", {}))
+    Path("dvc.yaml").write_text(text)
+    with pytest.raises(RuntimeError) as error:
+        asked([])
+    assert said in f"{error.value}" and one_line(f"{error.value}")
 
 
 # The lock file
