@@ -225,7 +225,7 @@ SAME_HEADS = "Each table has its csv file beside this page, with HSD, TPR, TNR a
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{{ title }}</title><link rel="icon" href="data:,"><style>{{ style }}</style></head><body>
-<h1>{{ title }}</h1>
+<h1>What training on hidden squares did: {{ title }}</h1>
 <p class="note">Active image Data Augmentation (arXiv 2102.12354), computed by ada_repro: each arm looks where a network
 looks, hides that square, trains on. Read a column from top to bottom; a difference inside the intervals decides
 nothing.</p>
