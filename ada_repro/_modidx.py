@@ -17,10 +17,14 @@ d = {
             "ada_repro.core.Run.name": ("core.html#run.name", "ada_repro/core.py"),
             "ada_repro.core.TimeIsUp": ("core.html#timeisup", "ada_repro/core.py"),
             "ada_repro.core.as_number": ("core.html#as_number", "ada_repro/core.py"),
+            "ada_repro.core.as_numbers": ("core.html#as_numbers", "ada_repro/core.py"),
             "ada_repro.core.as_target": ("core.html#as_target", "ada_repro/core.py"),
+            "ada_repro.core.beside": ("core.html#beside", "ada_repro/core.py"),
             "ada_repro.core.best_device": ("core.html#best_device", "ada_repro/core.py"),
             "ada_repro.core.between": ("core.html#between", "ada_repro/core.py"),
             "ada_repro.core.check_choice": ("core.html#check_choice", "ada_repro/core.py"),
+            "ada_repro.core.check_dense": ("core.html#check_dense", "ada_repro/core.py"),
+            "ada_repro.core.check_generator": ("core.html#check_generator", "ada_repro/core.py"),
             "ada_repro.core.check_number": ("core.html#check_number", "ada_repro/core.py"),
             "ada_repro.core.check_tensor": ("core.html#check_tensor", "ada_repro/core.py"),
             "ada_repro.core.dims": ("core.html#dims", "ada_repro/core.py"),
@@ -34,6 +38,7 @@ d = {
             "ada_repro.core.part_of": ("core.html#part_of", "ada_repro/core.py"),
             "ada_repro.core.remove": ("core.html#remove", "ada_repro/core.py"),
             "ada_repro.core.run_named": ("core.html#run_named", "ada_repro/core.py"),
+            "ada_repro.core.shown": ("core.html#shown", "ada_repro/core.py"),
             "ada_repro.core.time_is_up": ("core.html#time_is_up", "ada_repro/core.py"),
             "ada_repro.core.whole_file": ("core.html#whole_file", "ada_repro/core.py"),
             "ada_repro.core.whole_files": ("core.html#whole_files", "ada_repro/core.py"),
@@ -159,9 +164,10 @@ d = {
             "ada_repro.data.files.inflate_member": ("1_data/files.html#inflate_member", "ada_repro/data/files.py"),
             "ada_repro.data.files.is_there": ("1_data/files.html#is_there", "ada_repro/data/files.py"),
             "ada_repro.data.files.list_folder": ("1_data/files.html#list_folder", "ada_repro/data/files.py"),
-            "ada_repro.data.files.other_name": ("1_data/files.html#other_name", "ada_repro/data/files.py"),
+            "ada_repro.data.files.namesakes": ("1_data/files.html#namesakes", "ada_repro/data/files.py"),
             "ada_repro.data.files.raise_first": ("1_data/files.html#raise_first", "ada_repro/data/files.py"),
             "ada_repro.data.files.read_bytes": ("1_data/files.html#read_bytes", "ada_repro/data/files.py"),
+            "ada_repro.data.files.stem": ("1_data/files.html#stem", "ada_repro/data/files.py"),
             "ada_repro.data.files.unpack": ("1_data/files.html#unpack", "ada_repro/data/files.py"),
         },
         "ada_repro.data.nifti": {
@@ -215,6 +221,10 @@ d = {
                 "ada_repro/data/plausible.py",
             ),
             "ada_repro.data.plausible.Limits": ("1_data/plausible.html#limits", "ada_repro/data/plausible.py"),
+            "ada_repro.data.plausible.Limits.__post_init__": (
+                "1_data/plausible.html#limits.__post_init__",
+                "ada_repro/data/plausible.py",
+            ),
             "ada_repro.data.plausible.grid_faults": (
                 "1_data/plausible.html#grid_faults",
                 "ada_repro/data/plausible.py",
@@ -293,6 +303,7 @@ d = {
             ),
             "ada_repro.data.subjects.person_of": ("1_data/subjects.html#person_of", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.phantom": ("1_data/subjects.html#phantom", "ada_repro/data/subjects.py"),
+            "ada_repro.data.subjects.plain": ("1_data/subjects.html#plain", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.read_participants": (
                 "1_data/subjects.html#read_participants",
                 "ada_repro/data/subjects.py",
@@ -305,7 +316,6 @@ d = {
                 "1_data/subjects.html#split_by_share",
                 "ada_repro/data/subjects.py",
             ),
-            "ada_repro.data.subjects.stem": ("1_data/subjects.html#stem", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.unquoted": ("1_data/subjects.html#unquoted", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.walk": ("1_data/subjects.html#walk", "ada_repro/data/subjects.py"),
         },
@@ -315,6 +325,10 @@ d = {
         },
         "ada_repro.data.volume": {
             "ada_repro.data.volume.Rules": ("1_data/volume.html#rules", "ada_repro/data/volume.py"),
+            "ada_repro.data.volume.Rules.__post_init__": (
+                "1_data/volume.html#rules.__post_init__",
+                "ada_repro/data/volume.py",
+            ),
             "ada_repro.data.volume.Volume": ("1_data/volume.html#volume", "ada_repro/data/volume.py"),
             "ada_repro.data.volume.Volume.astray": ("1_data/volume.html#volume.astray", "ada_repro/data/volume.py"),
             "ada_repro.data.volume.Volume.contrast": ("1_data/volume.html#volume.contrast", "ada_repro/data/volume.py"),
@@ -1419,12 +1433,14 @@ d = {
                 "2_method/hooks.html#blocked.send_dense",
                 "ada_repro/method/hooks.py",
             ),
+            "ada_repro.method.hooks.before": ("2_method/hooks.html#before", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.blocked": ("2_method/hooks.html#blocked", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.check_hookable": (
                 "2_method/hooks.html#check_hookable",
                 "ada_repro/method/hooks.py",
             ),
             "ada_repro.method.hooks.check_logits": ("2_method/hooks.html#check_logits", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.check_module": ("2_method/hooks.html#check_module", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.check_network": ("2_method/hooks.html#check_network", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.chooses_against_numbers": (
                 "2_method/hooks.html#chooses_against_numbers",
@@ -1432,8 +1448,15 @@ d = {
             ),
             "ada_repro.method.hooks.differ": ("2_method/hooks.html#differ", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.ends_in": ("2_method/hooks.html#ends_in", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.ends_of": ("2_method/hooks.html#ends_of", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.gates_itself": ("2_method/hooks.html#gates_itself", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.is_logistic": ("2_method/hooks.html#is_logistic", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.is_root_of_square": (
                 "2_method/hooks.html#is_root_of_square",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.is_soft_maximum": (
+                "2_method/hooks.html#is_soft_maximum",
                 "ada_repro/method/hooks.py",
             ),
             "ada_repro.method.hooks.look_for_rectifiers": (
@@ -1541,6 +1564,10 @@ d = {
                 "ada_repro/method/saliency.py",
             ),
             "ada_repro.method.saliency.vanilla": ("2_method/saliency.html#vanilla", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.with_graph": (
+                "2_method/saliency.html#with_graph",
+                "ada_repro/method/saliency.py",
+            ),
         },
         "ada_repro.method.unet": {
             "ada_repro.method.unet.JoinedChannels": ("2_method/unet.html#joinedchannels", "ada_repro/method/unet.py"),
@@ -1905,6 +1932,10 @@ d = {
             "ada_repro.pipeline.locks.wait_for": ("6_pipeline/locks.html#wait_for", "ada_repro/pipeline/locks.py"),
         },
         "ada_repro.pipeline.params": {
+            "ada_repro.pipeline.params.check_complete": (
+                "6_pipeline/params.html#check_complete",
+                "ada_repro/pipeline/params.py",
+            ),
             "ada_repro.pipeline.params.check_names": (
                 "6_pipeline/params.html#check_names",
                 "ada_repro/pipeline/params.py",
@@ -2174,6 +2205,10 @@ d = {
             "ada_repro.train.choices.check_list": ("3_train/choices.html#check_list", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_variant": (
+                "3_train/choices.html#check_variant",
+                "ada_repro/train/choices.py",
+            ),
             "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
@@ -2235,12 +2270,20 @@ d = {
                 "3_train/training.html#check_losses",
                 "ada_repro/train/training.py",
             ),
+            "ada_repro.train.training.check_marked": (
+                "3_train/training.html#check_marked",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.check_numbers": (
                 "3_train/training.html#check_numbers",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.check_slices": (
                 "3_train/training.html#check_slices",
+                "ada_repro/train/training.py",
+            ),
+            "ada_repro.train.training.check_table": (
+                "3_train/training.html#check_table",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.cpu_weights": (

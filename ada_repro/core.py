@@ -10,14 +10,19 @@ __all__ = [
     "STOP_AT",
     "find_root",
     "DataError",
+    "shown",
     "check_choice",
     "as_number",
     "between",
     "check_number",
+    "check_generator",
     "dims",
     "fits",
+    "check_dense",
     "check_tensor",
+    "beside",
     "as_target",
+    "as_numbers",
     "name_seed",
     "named_generator",
     "named_rng",
@@ -45,6 +50,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -80,10 +86,21 @@ class DataError(Exception):
         fault: str,  # What is wrong with it
         remedy: str,  # What to do about it
     ):
+        where = str(where)
+        if not where.isprintable():  # a line end in a file's name
+            where = ascii(where)[1:-1]
         super().__init__(f"{where}: {fault}. {remedy}.")
 
 
 # %% ../nbs/00_core.ipynb #k02
+def shown(
+    value,  # Anything
+) -> str:  # At most 120 letters
+    "A value in a message, on one line whatever it is."
+    words = " ".join(repr(value).split())
+    return words if len(words) <= 120 else f"{words[:117]}..."
+
+
 def check_choice(
     name: str,  # The argument, as its function calls it
     value,  # What came
@@ -91,8 +108,8 @@ def check_choice(
 ):  # The same value
     "Raise `ValueError` unless the value is one of the choices."
     choices = list(choices)
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+    if not isinstance(value, Hashable) or value not in choices:  # an array is equal to nothing
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}")
     return value
 
 
@@ -138,15 +155,30 @@ def check_number(
     number = as_number(value, whole)
     kind = "a whole number" if whole else "a number"
     if number is None or not isfinite(number):
-        raise ValueError(f"{name} must be {kind}, not {value!r}")
+        raise ValueError(f"{name} must be {kind}, not {shown(value)}")
     above = number > low if ends[0] == "(" else number >= low
     below = number < high if ends[1] == ")" else number <= high
     if not (above and below):
-        raise ValueError(f"{name} must be {kind} {between(low, high, ends)}, not {value!r}")
+        raise ValueError(f"{name} must be {kind} {between(low, high, ends)}, not {shown(value)}")
     return number if whole else value
 
 
 # %% ../nbs/00_core.ipynb #k05
+def check_generator(
+    name: str,  # The argument, as its function calls it
+    value,  # What came; None: torch's own
+    device: str = None,  # Where it must draw: 'cpu' or 'cuda'; None: anywhere
+    needed: bool = False,  # Is None refused?
+):
+    "Raise `ValueError` unless it is a torch generator that draws there."
+    if value is None and not needed:
+        return
+    if not hasattr(value, "initial_seed"):
+        raise ValueError(f"{name} must be a torch.Generator, not {type(value).__name__}; torch.Generator() makes one")
+    if device is not None and value.device.type != device:
+        raise ValueError(f"{name} must draw on the {device}, not on {value.device}; torch.Generator() does")
+
+
 def dims(
     shape,  # Sizes, or letters where any size will do
 ) -> str:
@@ -171,6 +203,17 @@ def fits(
 
 
 # %% ../nbs/00_core.ipynb #k05b
+def check_dense(
+    name: str,  # The argument, as its function calls it
+    value,  # Torch tensor or numpy array
+):
+    "Raise `ValueError` for numbers that are not all there: of a sparse tensor, or masked ones."
+    if "strided" not in str(getattr(value, "layout", "strided")):
+        raise ValueError(f"{name} must be dense, not {value.layout}; use .to_dense()")
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must not have masked values; use .filled(...)")
+
+
 def check_tensor(
     name: str,  # The argument, as its function calls it
     value,  # What came
@@ -185,17 +228,33 @@ def check_tensor(
         raise ValueError(f"{name} must have the shape {dims(shape)}, not {dims(value.shape)}")
     if not value.is_floating_point():
         raise ValueError(f"{name} must hold floating point numbers, not {value.dtype}; use .float()")
-    if finite and not value.isfinite().all():
+    if 0 in value.shape[1:]:  # a batch of none may be
+        raise ValueError(f"{name} must hold pixels, and is of shape {dims(value.shape)}")
+    if not finite:
+        return value
+    check_dense(name, value)
+    if not value.isfinite().all():
         bad = tuple((~value.isfinite()).nonzero()[0].tolist())
         raise ValueError(f"{name} must be finite, but holds {value[bad].item()} at {dims(bad)}")
     return value
 
 
 # %% ../nbs/00_core.ipynb #k07
+def beside(
+    like,  # Torch tensor
+    value,  # Torch tensor or numpy array
+):  # The same as a torch tensor, on the device of `like`
+    "A tensor that can be reckoned with another."
+    import torch
+
+    return (value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))).to(like.device)
+
+
 def as_target(
     name: str,  # The argument, as its function calls it
     value,  # Torch tensor or numpy array of any type
     shape,  # Such as ("B", "H", "W"); a channel axis of one, (B, 1, H, W), is taken off
+    like=None,  # Torch tensor that it will be reckoned with, so that it must be one on the same device
 ):  # The same as booleans, of that shape
     "Raise `ValueError` unless the value holds only zeros and ones (or booleans) in this shape."
     if not hasattr(value, "ndim") or not hasattr(value, "dtype"):
@@ -204,14 +263,37 @@ def as_target(
         value = value[:, 0]
     if not fits(value.shape, shape):
         raise ValueError(f"{name} must have the shape {dims(shape)}, not {dims(value.shape)}")
+    check_dense(name, value)
     if "bool" in str(value.dtype):
-        return value
+        return value if like is None else beside(like, value)
     ones = value == 1
     other = ~(ones | (value == 0))
     if other.any():
         first = value[other][:1].tolist()[0]
         raise ValueError(f"{name} must hold only zeros and ones, but holds {first}; threshold it, e.g. {name} > 0.5")
-    return ones
+    return ones if like is None else beside(like, ones)
+
+
+# %% ../nbs/00_core.ipynb #k10
+def as_numbers(
+    name: str,  # The argument, as its function calls it
+    values,  # Nested list, numpy array, torch tensor or table, of any shape
+) -> np.ndarray:  # float64; NaN where there is no number
+    "Raise `ValueError` unless these are real numbers, finite or NaN."
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    if np.ma.isMaskedArray(values):
+        values = values.astype(float).filled(np.nan)
+    try:
+        numbers = np.asarray(values)
+        numbers = numbers.astype(float, copy=False) if numbers.dtype.kind in "biufO" else None
+    except (TypeError, ValueError):
+        numbers = None
+    if numbers is None:
+        raise ValueError(f"{name} must be real numbers, as many in each row, not {shown(values)}")
+    if np.isinf(numbers).any():
+        raise ValueError(f"{name} must be finite, or NaN where there is none, but holds an infinite number")
+    return numbers
 
 
 # %% ../nbs/00_core.ipynb #c10

@@ -43,7 +43,11 @@ def as_mask(
     name="mask",  # What to call it in the error
 ) -> np.ndarray:  # The same, as numpy
     "The mask as a numpy array of booleans; `ValueError` if it holds anything but zeros and ones."
-    mask = mask if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if not isinstance(mask, (torch.Tensor, np.ma.MaskedArray)):
+        try:
+            mask = np.asarray(mask)
+        except ValueError:
+            raise ValueError(f"{name} must not be inhomogeneous; give rows of one length") from None
     mask = as_target(name, mask, mask.shape)
     return mask.numpy(force=True) if isinstance(mask, torch.Tensor) else mask
 
@@ -242,6 +246,8 @@ def hausdorff_rows(
     pred, target = as_pair(pred, target)
     if pred.ndim != 2:
         raise ValueError(f"masks of shape {pred.shape}: the row variant is defined for one slice, (H,W)")
+    if not pred.size:
+        return float("nan")
     used = (pred | target).any(0)
     rows, wanted = (distinct_rows(mask)[:, used].astype(np.float32) for mask in (pred, target))
     differing = rows.sum(1)[:, None] + wanted.sum(1) - 2 * rows @ wanted.T

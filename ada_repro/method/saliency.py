@@ -23,6 +23,7 @@ __all__ = [
     "signed_gradcam",
     "occlusion",
     "find_layer",
+    "with_graph",
     "explain_images",
     "saliency_map",
 ]
@@ -35,8 +36,8 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
-from ..core import as_target, check_choice, check_tensor, named_generator
-from .hooks import check_hookable, check_logits, check_network
+from ..core import as_target, check_choice, check_tensor, named_generator, shown
+from .hooks import check_hookable, check_logits, check_module, check_network
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c05
@@ -209,15 +210,22 @@ def find_layer(
     layer: str,  # The name of one of its modules
 ) -> nn.Module:
     "Raise `ValueError` unless the network has a module of this name."
-    try:
-        return model.get_submodule(layer)
-    except AttributeError:
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    if not isinstance(layer, str) or layer not in names:
         raise ValueError(
-            f"layer must be the name of a module of the network, not {layer!r}; print(model) lists them"
-        ) from None
+            f"layer must be the name of a module of the network, not {shown(layer)}; print(model) lists them"
+        )
+    return model.get_submodule(layer)
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c24b
+def with_graph(
+    values: Tensor,  # Of any kind
+) -> Tensor:  # The same
+    "A tensor that gradients may be asked of; one made in inference mode has to be copied."
+    return values.clone() if values.is_inference() else values
+
+
 def explain_images(
     model: nn.Module,  # In eval mode
     x: Tensor,  # Images (B, 1, H, W), float32
@@ -259,21 +267,22 @@ def saliency_map(
     layer: str = "bottleneck.5",  # The module GradCam looks at; the default is the last ReLU of the bottleneck
 ) -> Tensor:  # Maps (B, H, W), float32; non-negative unless `sign` is 'signed'
     "How much each pixel of each image matters to the network. `ValueError` for what it does not take."
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    check_module(model)
     check_tensor("image", image, ("B", 1, "H", "W"))
-    target = as_target("target", target, (len(image), *image.shape[-2:]))
-    if method not in list(SALIENCY):
-        raise ValueError(f"No saliency method is called {method!r}; known are {', '.join(SALIENCY)}")
+    target = as_target("target", target, (len(image), *image.shape[-2:]), like=image)
+    if not isinstance(method, str) or method not in SALIENCY:
+        raise ValueError(f"No saliency method is called {shown(method)}; known are {', '.join(SALIENCY)}")
     check_choice("explain", explain, EXPLAINED)
     check_choice("sign", sign, SIGNS)
     looked_at = find_layer(model, layer)
+    if not len(image):
+        return torch.zeros_like(image[:, 0], dtype=torch.float32)
     modes = {m: m.training for m in model.modules()}
-    x = image.detach().float()
     try:
         model.eval()
-        with torch.enable_grad(), torch.autocast(x.device.type, enabled=False):
-            maps = explain_images(model, x, target[:, None], method, explain, looked_at)
+        with torch.inference_mode(False), torch.enable_grad(), torch.autocast(image.device.type, enabled=False):
+            x = with_graph(image.detach().float())
+            maps = explain_images(model, x, with_graph(target)[:, None], method, explain, looked_at)
     finally:
         for m, training in modes.items():
             m.training = training

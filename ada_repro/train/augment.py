@@ -4,6 +4,8 @@
 
 # %% auto #0
 __all__ = [
+    "RANGES",
+    "LEAST_SIGMA_PX",
     "Draws",
     "spread_matrix",
     "check_ranges",
@@ -22,7 +24,7 @@ from math import ceil, pi, sqrt
 import torch
 import torch.nn.functional as F
 
-from ..core import check_number
+from ..core import check_generator, check_number
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c05n
@@ -55,6 +57,10 @@ def spread_matrix(
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c07
+RANGES = ("rotation_deg", "shift", "scaling", "channel_shift", "elastic_alpha", "elastic_sigma", "elastic_p")
+LEAST_SIGMA_PX = 0.1  # a finer lattice would fill the memory
+
+
 def check_ranges(
     rotation_deg: float,  # As in `draw`
     shift: float,  # As in `draw`
@@ -89,9 +95,12 @@ def draw(
     elastic_p: float = 0.3,  # How often there is a deformation
 ) -> Draws:
     "Draw the augmentation of a batch; `ValueError` for a range that is none."
-    check_number("size", size, 0, whole=True, ends="(]")
+    n = check_number("n", n, 0, whole=True)
+    size = check_number("size", size, 0, whole=True, ends="(]")
+    check_generator("generator", generator, needed=True)
     check_number("spacing_mm", spacing_mm, 0, ends="(]")
     check_ranges(rotation_deg, shift, scaling, channel_shift, elastic_alpha, elastic_sigma, elastic_p)
+    check_number("elastic_sigma in pixels", elastic_sigma * 0.25 / spacing_mm, LEAST_SIGMA_PX)
     device = generator.device
     spread = spread_matrix(size, elastic_sigma * 0.25 / spacing_mm).to(device)
     nodes = spread.shape[1]
@@ -149,6 +158,11 @@ def check_batch(
 ):
     "Raise `ValueError` if the draws are for a batch of another shape."
     n, size = len(draws.scale), len(draws.spread)
+    kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+    if kind != torch.float32:
+        raise ValueError(
+            f"images must be a torch tensor of float32, not {kind}; torch.as_tensor(...).float() makes one"
+        )
     shapes_fit = images.shape == (n, 1, size, size) and targets.shape[:1] + targets.shape[2:] == (n, size, size)
     if not shapes_fit or targets.dtype != torch.bool:
         raise ValueError(

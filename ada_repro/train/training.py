@@ -21,6 +21,8 @@ __all__ = [
     "is_highest",
     "validate",
     "check_slices",
+    "check_table",
+    "check_marked",
     "check_numbers",
     "check_augmentation",
     "check_choices",
@@ -36,13 +38,23 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ..core import best_device, check_choice, check_number, check_tensor, name_seed, named_generator
+from ada_repro.core import (
+    as_target,
+    best_device,
+    check_choice,
+    check_number,
+    check_tensor,
+    name_seed,
+    named_generator,
+)
+
 from ..data.slices import Slices, some_people
 from ..method.arms import arm_windows, check_arms, draws_of, kept
+from ..method.hooks import check_logits, check_module
 from ..method.mask import PROTECT
 from ..method.saliency import EXPLAINED
 from ..method.unet import UNet
-from .augment import draw
+from .augment import RANGES, draw
 from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
 
 
@@ -52,7 +64,8 @@ def dice_loss(
     target: Tensor,  # (B, 1, H, W), bool
     smooth: float = 1.0,  # Added above and below, in pixels
 ) -> Tensor:  # Scalar in [-1, 0]
-    "Minus the soft Dice coefficient of the batch."
+    "Minus the soft Dice coefficient of the batch; `ValueError` for a target of another shape, or of probabilities."
+    target = as_target("target", target, tuple(logits.shape), like=logits)
     found, wanted = logits.float().sigmoid(), target.float()
     return -(2 * (found * wanted).sum() + smooth) / (found.sum() + wanted.sum() + smooth)
 
@@ -230,17 +243,21 @@ def predict(
     check_tensor("images", images, ("N", 1, "H", "W"))
     check_number("threshold", threshold, 0, 1, ends="()")
     batch_size = check_number("batch_size", batch_size, 1, whole=True)
+    check_module(model)
     model.eval()
     least = math.log(threshold / (1 - threshold))
+    images = images.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype))
     batches = (x.contiguous(memory_format=torch.channels_last) for x in images.split(batch_size))
-    return torch.cat([model(x)[:, 0] > least for x in batches])
+    return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches])
 
 
 def slice_dice(
     pred: Tensor,  # (N, H, W), bool
     target: Tensor,  # (N, H, W), bool, none of them empty
 ) -> Tensor:  # (N,), 0-100
-    "The Dice coefficient of each slice."
+    "The Dice coefficient of each slice; `ValueError` for what are no masks of one shape."
+    pred = as_target("pred", pred, ("N", "H", "W"))
+    target = as_target("target", target, tuple(pred.shape), like=pred)
     return 200 * (pred & target).sum((1, 2)) / (pred.sum((1, 2)) + target.sum((1, 2)))
 
 
@@ -298,13 +315,42 @@ def validate(
 
 # %% ../../nbs/3_train/03_training.ipynb #t02
 def check_slices(
-    slices: Slices,  # Training or validation slices
+    slices: Slices,  # Training or validation slices, of any kind of numbers
+    name: str,  # Which, for the message
+) -> Slices:  # The same, of float32 and bool
+    "Raise `ValueError` for slices that no network can be trained or judged on."
+    if not isinstance(slices, Slices):
+        raise ValueError(f"{name} must be Slices, not {type(slices).__name__}")
+    images = check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
+    if len(images) == 0:
+        raise ValueError(f"{name} must hold a slice, and holds none")
+    shape = (len(images), "R", *images.shape[2:])
+    targets = as_target(f"the targets of {name}", slices.targets, shape, like=images)
+    if targets.shape[1] == 0:
+        raise ValueError(f"{name} must hold the targets of a rater, and holds none")
+    check_table(slices.table, len(images), name)
+    return Slices(images.float(), targets, slices.table)
+
+
+def check_table(
+    table: pd.DataFrame,  # Of some slices
+    n: int,  # How many slices
+    name: str,  # Of what, for the message
+):
+    "Raise `ValueError` unless the table has a row for each slice, and says how large its pixels are."
+    if not isinstance(table, pd.DataFrame) or len(table) != n or "spacing_mm" not in table:
+        raise ValueError(f"the table of {name} must be a DataFrame of {n} rows, a slice each, with a column spacing_mm")
+
+
+def check_marked(
+    slices: Slices,  # Of `check_slices`
     name: str,  # Which, for the message
 ):
-    "Raise `ValueError` for slices that no network can be trained or judged on."
-    check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
-    if len(slices.images) == 0:
-        raise ValueError(f"{name} must hold a slice, and holds none")
+    "Raise `ValueError` where the raters' majority marks nothing, so that there is nothing to score."
+    marked = slices.consensus.flatten(1).any(1)
+    if not marked.all():
+        first = int((~marked).nonzero()[0])
+        raise ValueError(f"{name} must mark something in each slice, and marks nothing in slice {first}; leave it out")
 
 
 def check_numbers(
@@ -327,6 +373,10 @@ def check_augmentation(
     augmentation: dict,  # As in `train`
 ):
     "Raise `ValueError` for what `augment.draw` cannot be told: it is drawn once."
+    if not isinstance(augmentation, dict):
+        raise ValueError(f"augmentation must be a dict, not {type(augmentation).__name__}")
+    for name in augmentation:
+        check_choice("an augmentation", name, RANGES)
     generator = named_generator("trial")
     draw(1, data.images.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
 
@@ -374,10 +424,14 @@ def train(
     **options,  # Of `arm_windows`: flat, explain, sign, layer
 ):
     "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
-    check_slices(data, "the training data")
-    check_slices(validation, "the validation data")
+    if not isinstance(state, State):
+        raise ValueError(f"state must be a State, as `new_state` makes it, not {type(state).__name__}")
+    data = check_slices(data, "the training data")
+    validation = check_slices(validation, "the validation data")
+    check_marked(validation, "the validation data")
     check_choices(state.model, arm, protect, fill, augment_copies, options)
     check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
+    batch_size = int(batch_size)
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
     seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
     check_augmentation(data, augmentation)
