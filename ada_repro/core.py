@@ -15,14 +15,10 @@ __all__ = [
     "as_number",
     "between",
     "check_number",
-    "check_generator",
     "dims",
     "fits",
-    "check_dense",
     "check_tensor",
-    "beside",
     "as_target",
-    "as_numbers",
     "name_seed",
     "named_generator",
     "named_rng",
@@ -33,7 +29,6 @@ __all__ = [
     "whole_folder",
     "whole_file",
     "whole_files",
-    "folder_hash",
     "write_json",
     "TimeIsUp",
     "time_is_up",
@@ -164,21 +159,6 @@ def check_number(
 
 
 # %% ../nbs/00_core.ipynb #k05
-def check_generator(
-    name: str,  # The argument, as its function calls it
-    value,  # What came; None: torch's own
-    device: str = None,  # Where it must draw: 'cpu' or 'cuda'; None: anywhere
-    needed: bool = False,  # Is None refused?
-):
-    "Raise `ValueError` unless it is a torch generator that draws there."
-    if value is None and not needed:
-        return
-    if not hasattr(value, "initial_seed"):
-        raise ValueError(f"{name} must be a torch.Generator, not {type(value).__name__}; torch.Generator() makes one")
-    if device is not None and value.device.type != device:
-        raise ValueError(f"{name} must draw on the {device}, not on {value.device}; torch.Generator() does")
-
-
 def dims(
     shape,  # Sizes, or letters where any size will do
 ) -> str:
@@ -203,17 +183,6 @@ def fits(
 
 
 # %% ../nbs/00_core.ipynb #k05b
-def check_dense(
-    name: str,  # The argument, as its function calls it
-    value,  # Torch tensor or numpy array
-):
-    "Raise `ValueError` for numbers that are not all there: of a sparse tensor, or masked ones."
-    if "strided" not in str(getattr(value, "layout", "strided")):
-        raise ValueError(f"{name} must be dense, not {value.layout}; use .to_dense()")
-    if np.ma.is_masked(value):
-        raise ValueError(f"{name} must not have masked values; use .filled(...)")
-
-
 def check_tensor(
     name: str,  # The argument, as its function calls it
     value,  # What came
@@ -230,26 +199,13 @@ def check_tensor(
         raise ValueError(f"{name} must hold floating point numbers, not {value.dtype}; use .float()")
     if 0 in value.shape[1:]:  # a batch of none may be
         raise ValueError(f"{name} must hold pixels, and is of shape {dims(value.shape)}")
-    if not finite:
-        return value
-    check_dense(name, value)
-    if not value.isfinite().all():
+    if finite and not value.isfinite().all():
         bad = tuple((~value.isfinite()).nonzero()[0].tolist())
         raise ValueError(f"{name} must be finite, but holds {value[bad].item()} at {dims(bad)}")
     return value
 
 
 # %% ../nbs/00_core.ipynb #k07
-def beside(
-    like,  # Torch tensor
-    value,  # Torch tensor or numpy array
-):  # The same as a torch tensor, on the device of `like`
-    "A tensor that can be reckoned with another."
-    import torch
-
-    return (value if isinstance(value, torch.Tensor) else torch.from_numpy(np.array(value))).to(like.device)
-
-
 def as_target(
     name: str,  # The argument, as its function calls it
     value,  # Torch tensor or numpy array of any type
@@ -263,37 +219,19 @@ def as_target(
         value = value[:, 0]
     if not fits(value.shape, shape):
         raise ValueError(f"{name} must have the shape {dims(shape)}, not {dims(value.shape)}")
-    check_dense(name, value)
-    if "bool" in str(value.dtype):
-        return value if like is None else beside(like, value)
-    ones = value == 1
-    other = ~(ones | (value == 0))
-    if other.any():
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must not have masked values; use .filled(0)")
+    is_bool = "bool" in str(value.dtype)
+    ones = value if is_bool else value == 1
+    other = None if is_bool else ~(ones | (value == 0))
+    if other is not None and other.any():
         first = value[other][:1].tolist()[0]
         raise ValueError(f"{name} must hold only zeros and ones, but holds {first}; threshold it, e.g. {name} > 0.5")
-    return ones if like is None else beside(like, ones)
+    if like is None:
+        return ones
+    import torch
 
-
-# %% ../nbs/00_core.ipynb #k10
-def as_numbers(
-    name: str,  # The argument, as its function calls it
-    values,  # Nested list, numpy array, torch tensor or table, of any shape
-) -> np.ndarray:  # float64; NaN where there is no number
-    "Raise `ValueError` unless these are real numbers, finite or NaN."
-    if hasattr(values, "detach"):
-        values = values.detach().cpu().double().numpy()
-    if np.ma.isMaskedArray(values):
-        values = values.astype(float).filled(np.nan)
-    try:
-        numbers = np.asarray(values)
-        numbers = numbers.astype(float, copy=False) if numbers.dtype.kind in "biufO" else None
-    except (TypeError, ValueError):
-        numbers = None
-    if numbers is None:
-        raise ValueError(f"{name} must be real numbers, as many in each row, not {shown(values)}")
-    if np.isinf(numbers).any():
-        raise ValueError(f"{name} must be finite, or NaN where there is none, but holds an infinite number")
-    return numbers
+    return (ones if isinstance(ones, torch.Tensor) else torch.from_numpy(np.array(ones))).to(like.device)
 
 
 # %% ../nbs/00_core.ipynb #c10
@@ -414,19 +352,6 @@ def whole_files(
             p.replace(folder / p.name)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
-
-
-# %% ../nbs/00_core.ipynb #c20xn
-def folder_hash(
-    folder: Path,  # Folder whose files are hashed, names included
-    pattern: str = "*",  # Which of them
-) -> str:  # SHA-256, hexadecimal
-    "One hash for everything in a folder."
-    h = hashlib.sha256()
-    for p in sorted(folder.rglob(pattern)):
-        if p.is_file():
-            h.update(f"{p.relative_to(folder)}\0".encode() + hashlib.sha256(p.read_bytes()).digest())
-    return h.hexdigest()
 
 
 # %% ../nbs/00_core.ipynb #c22n

@@ -63,7 +63,7 @@ class Subject:
 
     @property
     def there(self):  # Whether any of its files is
-        return any(is_there(same) for path in self.files for same in (path, *namesakes(path)))
+        return any(is_there(path) or any(map(is_there, namesakes(path))) for path in self.files)
 
 
 # %% ../../nbs/1_data/07_subjects.ipynb #s06

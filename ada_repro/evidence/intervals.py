@@ -37,7 +37,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..core import as_numbers, check_number, shown
+from ..core import check_number, shown
+from ..measure.metrics import as_numbers
 from .scores import VALUES, keys_of
 
 

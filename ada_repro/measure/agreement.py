@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import DataError, Run, as_numbers, check_number
+from ..core import DataError, Run, check_number
 from ..method.arms import arm_order
-from .metrics import as_mask
+from .metrics import as_mask, as_numbers
 
 
 # %% ../../nbs/4_measure/04_agreement.ipynb #c06n

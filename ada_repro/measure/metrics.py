@@ -24,6 +24,7 @@ __all__ = [
     "hausdorff_rows",
     "score_copies",
     "score",
+    "as_numbers",
 ]
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c02n
@@ -34,7 +35,7 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from ..core import as_target, check_number
+from ..core import as_target, check_number, shown
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c06n
@@ -280,3 +281,25 @@ def score(
     "All metrics of one prediction."
     pred, target = as_pair(pred, target)
     return {name: float(values[0]) for name, values in score_copies(pred[None], target, spacing_mm).items()}
+
+
+# %% ../../nbs/4_measure/01_metrics.ipynb #n02
+def as_numbers(
+    name: str,  # The argument, as its function calls it
+    values,  # Nested list, numpy array, torch tensor or table, of any shape
+) -> np.ndarray:  # float64; NaN where there is no number
+    "Raise `ValueError` unless these are real numbers, finite or NaN."
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    if np.ma.isMaskedArray(values):
+        values = values.astype(float).filled(np.nan)
+    try:
+        numbers = np.asarray(values)
+        numbers = numbers.astype(float, copy=False) if numbers.dtype.kind in "biufO" else None
+    except (TypeError, ValueError):
+        numbers = None
+    if numbers is None:
+        raise ValueError(f"{name} must be real numbers, as many in each row, not {shown(values)}")
+    if np.isinf(numbers).any():
+        raise ValueError(f"{name} must be finite, or NaN where there is none, but holds an infinite number")
+    return numbers

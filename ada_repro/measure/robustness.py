@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..core import check_choice, check_number, check_tensor, run_named, whole_folder
-from ..data.slices import Slices
+from ..data.slices import Slices, check_marked, check_slices
 from ..data.tables import save_table
 from ..method.hooks import check_module
 from ..method.mask import occlude, occlusion_grid, window_mask
 from ..method.unet import UNet
 from ..train.runs import load_model
-from ..train.training import check_marked, check_slices, predict
+from ..train.training import predict
 from .metrics import as_mask, counts, dice_score, ratios, score_copies
 from .occluded import Layers, layers_of, predict_occluded, predict_wholes
 

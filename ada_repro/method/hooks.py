@@ -123,6 +123,7 @@ RESHAPES = (
 )
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c07n
 def operation(
     node,  # Of autograd's graph
 ) -> str:  # Such as 'clampmin'
@@ -159,6 +160,7 @@ def two_signals(
     return operation(node) == "mul" and len(sources) == 2 and None not in sources
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c07t
 def chooses_against_numbers(
     node,  # Of autograd's graph
 ) -> bool:
@@ -181,6 +183,7 @@ def is_root_of_square(
     return is_square or operation(source) == "pow"
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c07u
 def is_soft_maximum(
     node,  # Of autograd's graph
 ) -> bool:
@@ -207,6 +210,7 @@ def before(
     return found
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c07v
 def gates_itself(
     node,  # Of autograd's graph
 ) -> bool:
@@ -368,6 +372,7 @@ def ends_of(
     return found
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c16n
 @once_per_network
 def ends_in(
     model: nn.Module,  # The network, in eval mode

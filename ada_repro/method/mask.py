@@ -7,6 +7,7 @@ __all__ = [
     "FLAT",
     "PROTECT",
     "AT_ONCE",
+    "check_generator",
     "as_maps",
     "check_size",
     "window_sums",
@@ -30,7 +31,23 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..core import as_target, check_choice, check_generator, check_number, check_tensor
+from ..core import as_target, check_choice, check_number, check_tensor
+
+
+# %% ../../nbs/2_method/04_mask.ipynb #c03g
+def check_generator(
+    name: str,  # The argument, as its function calls it
+    value,  # What came; None: torch's own
+    device: str = None,  # Where it must draw: 'cpu' or 'cuda'; None: anywhere
+    needed: bool = False,  # Is None refused?
+):
+    "Raise `ValueError` unless it is a torch generator that draws there."
+    if value is None and not needed:
+        return
+    if not hasattr(value, "initial_seed"):
+        raise ValueError(f"{name} must be a torch.Generator, not {type(value).__name__}; torch.Generator() makes one")
+    if device is not None and value.device.type != device:
+        raise ValueError(f"{name} must draw on the {device}, not on {value.device}; torch.Generator() does")
 
 
 # %% ../../nbs/2_method/04_mask.ipynb #c07

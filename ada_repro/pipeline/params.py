@@ -130,6 +130,7 @@ def check_complete(
                 raise ValueError(f"params.yaml: {section} has no {missing[0]}. Copy it from another profile")
 
 
+# %% ../../nbs/6_pipeline/01_params.ipynb #c14n
 RUNNER = ("threads", "variants")  # for the runner and the graph, not for the notebook
 
 

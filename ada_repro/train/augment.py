@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = [
-    "RANGES",
     "LEAST_SIGMA_PX",
+    "RANGES",
     "Draws",
     "spread_matrix",
     "check_ranges",
@@ -24,7 +24,8 @@ from math import ceil, pi, sqrt
 import torch
 import torch.nn.functional as F
 
-from ..core import check_generator, check_number
+from ..core import check_number
+from ..method.mask import check_generator
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c05n
@@ -45,11 +46,15 @@ class Draws:
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c06n
+LEAST_SIGMA_PX = 0.1  # a finer lattice would fill the memory
+
+
 def spread_matrix(
     size: int,  # Side of the image, pixels
     sigma_px: float,  # Width of a bump and distance between nodes, pixels
 ) -> torch.Tensor:  # (size, nodes), rows of length 1
-    "Gaussian bumps on a lattice that reaches three sigma beyond the image."
+    "Gaussian bumps on a lattice that reaches three sigma beyond the image; `ValueError` for bumps too fine."
+    check_number("elastic_sigma in pixels", sigma_px, LEAST_SIGMA_PX)
     nodes = torch.arange(-3, ceil(size / sigma_px) + 4) * sigma_px
     bumps = torch.exp(-((torch.arange(size)[:, None] - nodes) ** 2) / (2 * sigma_px**2))
     bumps[bumps < 1e-20] = 0  # far from its node, where arithmetic on ever smaller numbers is slow
@@ -58,7 +63,6 @@ def spread_matrix(
 
 # %% ../../nbs/3_train/01_augment.ipynb #c07
 RANGES = ("rotation_deg", "shift", "scaling", "channel_shift", "elastic_alpha", "elastic_sigma", "elastic_p")
-LEAST_SIGMA_PX = 0.1  # a finer lattice would fill the memory
 
 
 def check_ranges(
@@ -100,7 +104,6 @@ def draw(
     check_generator("generator", generator, needed=True)
     check_number("spacing_mm", spacing_mm, 0, ends="(]")
     check_ranges(rotation_deg, shift, scaling, channel_shift, elastic_alpha, elastic_sigma, elastic_p)
-    check_number("elastic_sigma in pixels", elastic_sigma * 0.25 / spacing_mm, LEAST_SIGMA_PX)
     device = generator.device
     spread = spread_matrix(size, elastic_sigma * 0.25 / spacing_mm).to(device)
     nodes = spread.shape[1]

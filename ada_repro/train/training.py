@@ -20,9 +20,7 @@ __all__ = [
     "cpu_weights",
     "is_highest",
     "validate",
-    "check_slices",
-    "check_table",
-    "check_marked",
+    "check_state",
     "check_numbers",
     "check_augmentation",
     "check_choices",
@@ -38,17 +36,8 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from ada_repro.core import (
-    as_target,
-    best_device,
-    check_choice,
-    check_number,
-    check_tensor,
-    name_seed,
-    named_generator,
-)
-
-from ..data.slices import Slices, some_people
+from ..core import as_target, best_device, check_choice, check_number, check_tensor, name_seed, named_generator
+from ..data.slices import Slices, check_marked, check_slices, some_people
 from ..method.arms import arm_windows, check_arms, draws_of, kept
 from ..method.hooks import check_logits, check_module
 from ..method.mask import PROTECT
@@ -314,43 +303,12 @@ def validate(
 
 
 # %% ../../nbs/3_train/03_training.ipynb #t02
-def check_slices(
-    slices: Slices,  # Training or validation slices, of any kind of numbers
-    name: str,  # Which, for the message
-) -> Slices:  # The same, of float32 and bool
-    "Raise `ValueError` for slices that no network can be trained or judged on."
-    if not isinstance(slices, Slices):
-        raise ValueError(f"{name} must be Slices, not {type(slices).__name__}")
-    images = check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
-    if len(images) == 0:
-        raise ValueError(f"{name} must hold a slice, and holds none")
-    shape = (len(images), "R", *images.shape[2:])
-    targets = as_target(f"the targets of {name}", slices.targets, shape, like=images)
-    if targets.shape[1] == 0:
-        raise ValueError(f"{name} must hold the targets of a rater, and holds none")
-    check_table(slices.table, len(images), name)
-    return Slices(images.float(), targets, slices.table)
-
-
-def check_table(
-    table: pd.DataFrame,  # Of some slices
-    n: int,  # How many slices
-    name: str,  # Of what, for the message
+def check_state(
+    state: State,  # Where to begin
 ):
-    "Raise `ValueError` unless the table has a row for each slice, and says how large its pixels are."
-    if not isinstance(table, pd.DataFrame) or len(table) != n or "spacing_mm" not in table:
-        raise ValueError(f"the table of {name} must be a DataFrame of {n} rows, a slice each, with a column spacing_mm")
-
-
-def check_marked(
-    slices: Slices,  # Of `check_slices`
-    name: str,  # Which, for the message
-):
-    "Raise `ValueError` where the raters' majority marks nothing, so that there is nothing to score."
-    marked = slices.consensus.flatten(1).any(1)
-    if not marked.all():
-        first = int((~marked).nonzero()[0])
-        raise ValueError(f"{name} must mark something in each slice, and marks nothing in slice {first}; leave it out")
+    "Raise `ValueError` for what is no state."
+    if not isinstance(state, State):
+        raise ValueError(f"state must be a State, of `new_state`, not {type(state).__name__}")
 
 
 def check_numbers(
@@ -359,13 +317,13 @@ def check_numbers(
     ada_epochs: int,  # As in `train`
     batch_size: int,  # As in `train`
     threshold: float,  # As in `train`
-):
+) -> int:  # The batch size
     "Raise `ValueError` for a number of epochs, cycles or images that is none, and for a threshold that cannot be."
     check_number("standard_epochs", standard_epochs, 0, whole=True)
     check_number("cycles", cycles, 0, whole=True)
     check_number("ada_epochs", ada_epochs, 0, whole=True)
-    check_number("batch_size", batch_size, 1, whole=True)
     check_number("threshold", threshold, 0, 1, ends="()")
+    return check_number("batch_size", batch_size, 1, whole=True)
 
 
 def check_augmentation(
@@ -424,14 +382,12 @@ def train(
     **options,  # Of `arm_windows`: flat, explain, sign, layer
 ):
     "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
-    if not isinstance(state, State):
-        raise ValueError(f"state must be a State, as `new_state` makes it, not {type(state).__name__}")
+    check_state(state)
     data = check_slices(data, "the training data")
     validation = check_slices(validation, "the validation data")
     check_marked(validation, "the validation data")
     check_choices(state.model, arm, protect, fill, augment_copies, options)
-    check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
-    batch_size = int(batch_size)
+    batch_size = check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
     seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
     check_augmentation(data, augmentation)
