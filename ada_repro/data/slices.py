@@ -276,9 +276,10 @@ def check_table(
 def check_marked(
     slices: Slices,  # Of `check_slices`
     name: str,  # Which, for the message
-):
+) -> Slices:  # The same
     "Raise `ValueError` where the raters' majority marks nothing, so that there is nothing to score."
     marked = slices.consensus.flatten(1).any(1)
     if not marked.all():
         first = int((~marked).nonzero()[0])
         raise ValueError(f"{name} must mark something in each slice, and marks nothing in slice {first}; leave it out")
+    return slices

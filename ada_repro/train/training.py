@@ -344,7 +344,7 @@ OPTIONS = {"flat": ("random", "corner"), "explain": tuple(EXPLAINED), "sign": ("
 
 
 def check_choices(
-    model: nn.Module,  # The network, whose layers may be named
+    state: State,  # As in `train`; the layers of its network may be named
     arm: str,  # As in `train`
     protect: str,  # As in `train`
     fill: str,  # As in `train`
@@ -352,11 +352,12 @@ def check_choices(
     options: dict,  # As in `train`
 ):
     "Raise `ValueError` for a word that `train` does not know."
+    check_state(state)
     check_arms([arm])
     check_choice("protect", protect, PROTECT)
     check_choice("fill", fill, FILLS)
     check_choice("augment_copies", augment_copies, AUGMENT_COPIES)
-    known = OPTIONS | {"layer": [name for name, _ in model.named_modules() if name]}
+    known = OPTIONS | {"layer": [name for name, _ in state.model.named_modules() if name]}
     for name, value in options.items():
         check_choice("an option", name, known)
         check_choice(name, value, known[name])
@@ -382,11 +383,9 @@ def train(
     **options,  # Of `arm_windows`: flat, explain, sign, layer
 ):
     "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
-    check_state(state)
     data = check_slices(data, "the training data")
-    validation = check_slices(validation, "the validation data")
-    check_marked(validation, "the validation data")
-    check_choices(state.model, arm, protect, fill, augment_copies, options)
+    validation = check_marked(check_slices(validation, "the validation data"), "the validation data")
+    check_choices(state, arm, protect, fill, augment_copies, options)
     batch_size = check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
     seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
