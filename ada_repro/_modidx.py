@@ -26,8 +26,6 @@ d = {
             "ada_repro.core.dims": ("core.html#dims", "ada_repro/core.py"),
             "ada_repro.core.find_root": ("core.html#find_root", "ada_repro/core.py"),
             "ada_repro.core.fits": ("core.html#fits", "ada_repro/core.py"),
-            "ada_repro.core.folder_hash": ("core.html#folder_hash", "ada_repro/core.py"),
-            "ada_repro.core.is_exact": ("core.html#is_exact", "ada_repro/core.py"),
             "ada_repro.core.is_running": ("core.html#is_running", "ada_repro/core.py"),
             "ada_repro.core.name_seed": ("core.html#name_seed", "ada_repro/core.py"),
             "ada_repro.core.named_generator": ("core.html#named_generator", "ada_repro/core.py"),
@@ -35,6 +33,7 @@ d = {
             "ada_repro.core.part_of": ("core.html#part_of", "ada_repro/core.py"),
             "ada_repro.core.remove": ("core.html#remove", "ada_repro/core.py"),
             "ada_repro.core.run_named": ("core.html#run_named", "ada_repro/core.py"),
+            "ada_repro.core.shown": ("core.html#shown", "ada_repro/core.py"),
             "ada_repro.core.time_is_up": ("core.html#time_is_up", "ada_repro/core.py"),
             "ada_repro.core.whole_file": ("core.html#whole_file", "ada_repro/core.py"),
             "ada_repro.core.whole_files": ("core.html#whole_files", "ada_repro/core.py"),
@@ -160,9 +159,10 @@ d = {
             "ada_repro.data.files.inflate_member": ("1_data/files.html#inflate_member", "ada_repro/data/files.py"),
             "ada_repro.data.files.is_there": ("1_data/files.html#is_there", "ada_repro/data/files.py"),
             "ada_repro.data.files.list_folder": ("1_data/files.html#list_folder", "ada_repro/data/files.py"),
-            "ada_repro.data.files.other_name": ("1_data/files.html#other_name", "ada_repro/data/files.py"),
+            "ada_repro.data.files.namesakes": ("1_data/files.html#namesakes", "ada_repro/data/files.py"),
             "ada_repro.data.files.raise_first": ("1_data/files.html#raise_first", "ada_repro/data/files.py"),
             "ada_repro.data.files.read_bytes": ("1_data/files.html#read_bytes", "ada_repro/data/files.py"),
+            "ada_repro.data.files.stem": ("1_data/files.html#stem", "ada_repro/data/files.py"),
             "ada_repro.data.files.unpack": ("1_data/files.html#unpack", "ada_repro/data/files.py"),
         },
         "ada_repro.data.nifti": {
@@ -216,6 +216,10 @@ d = {
                 "ada_repro/data/plausible.py",
             ),
             "ada_repro.data.plausible.Limits": ("1_data/plausible.html#limits", "ada_repro/data/plausible.py"),
+            "ada_repro.data.plausible.Limits.__post_init__": (
+                "1_data/plausible.html#limits.__post_init__",
+                "ada_repro/data/plausible.py",
+            ),
             "ada_repro.data.plausible.grid_faults": (
                 "1_data/plausible.html#grid_faults",
                 "ada_repro/data/plausible.py",
@@ -255,7 +259,10 @@ d = {
             ),
             "ada_repro.data.slices.Slices.subset": ("1_data/slices.html#slices.subset", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.Slices.to": ("1_data/slices.html#slices.to", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.check_marked": ("1_data/slices.html#check_marked", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.check_slices": ("1_data/slices.html#check_slices", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.check_split": ("1_data/slices.html#check_split", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.check_table": ("1_data/slices.html#check_table", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.fold_name": ("1_data/slices.html#fold_name", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.held_out": ("1_data/slices.html#held_out", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.load_rescans": ("1_data/slices.html#load_rescans", "ada_repro/data/slices.py"),
@@ -294,6 +301,7 @@ d = {
             ),
             "ada_repro.data.subjects.person_of": ("1_data/subjects.html#person_of", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.phantom": ("1_data/subjects.html#phantom", "ada_repro/data/subjects.py"),
+            "ada_repro.data.subjects.plain": ("1_data/subjects.html#plain", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.read_participants": (
                 "1_data/subjects.html#read_participants",
                 "ada_repro/data/subjects.py",
@@ -306,7 +314,6 @@ d = {
                 "1_data/subjects.html#split_by_share",
                 "ada_repro/data/subjects.py",
             ),
-            "ada_repro.data.subjects.stem": ("1_data/subjects.html#stem", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.unquoted": ("1_data/subjects.html#unquoted", "ada_repro/data/subjects.py"),
             "ada_repro.data.subjects.walk": ("1_data/subjects.html#walk", "ada_repro/data/subjects.py"),
         },
@@ -316,6 +323,10 @@ d = {
         },
         "ada_repro.data.volume": {
             "ada_repro.data.volume.Rules": ("1_data/volume.html#rules", "ada_repro/data/volume.py"),
+            "ada_repro.data.volume.Rules.__post_init__": (
+                "1_data/volume.html#rules.__post_init__",
+                "ada_repro/data/volume.py",
+            ),
             "ada_repro.data.volume.Volume": ("1_data/volume.html#volume", "ada_repro/data/volume.py"),
             "ada_repro.data.volume.Volume.astray": ("1_data/volume.html#volume.astray", "ada_repro/data/volume.py"),
             "ada_repro.data.volume.Volume.contrast": ("1_data/volume.html#volume.contrast", "ada_repro/data/volume.py"),
@@ -1116,6 +1127,10 @@ d = {
         },
         "ada_repro.measure.metrics": {
             "ada_repro.measure.metrics.as_mask": ("4_measure/metrics.html#as_mask", "ada_repro/measure/metrics.py"),
+            "ada_repro.measure.metrics.as_numbers": (
+                "4_measure/metrics.html#as_numbers",
+                "ada_repro/measure/metrics.py",
+            ),
             "ada_repro.measure.metrics.as_pair": ("4_measure/metrics.html#as_pair", "ada_repro/measure/metrics.py"),
             "ada_repro.measure.metrics.as_spacing": (
                 "4_measure/metrics.html#as_spacing",
@@ -1420,12 +1435,14 @@ d = {
                 "2_method/hooks.html#blocked.send_dense",
                 "ada_repro/method/hooks.py",
             ),
+            "ada_repro.method.hooks.before": ("2_method/hooks.html#before", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.blocked": ("2_method/hooks.html#blocked", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.check_hookable": (
                 "2_method/hooks.html#check_hookable",
                 "ada_repro/method/hooks.py",
             ),
             "ada_repro.method.hooks.check_logits": ("2_method/hooks.html#check_logits", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.check_module": ("2_method/hooks.html#check_module", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.check_network": ("2_method/hooks.html#check_network", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.chooses_against_numbers": (
                 "2_method/hooks.html#chooses_against_numbers",
@@ -1433,8 +1450,15 @@ d = {
             ),
             "ada_repro.method.hooks.differ": ("2_method/hooks.html#differ", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.ends_in": ("2_method/hooks.html#ends_in", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.ends_of": ("2_method/hooks.html#ends_of", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.gates_itself": ("2_method/hooks.html#gates_itself", "ada_repro/method/hooks.py"),
+            "ada_repro.method.hooks.is_logistic": ("2_method/hooks.html#is_logistic", "ada_repro/method/hooks.py"),
             "ada_repro.method.hooks.is_root_of_square": (
                 "2_method/hooks.html#is_root_of_square",
+                "ada_repro/method/hooks.py",
+            ),
+            "ada_repro.method.hooks.is_soft_maximum": (
+                "2_method/hooks.html#is_soft_maximum",
                 "ada_repro/method/hooks.py",
             ),
             "ada_repro.method.hooks.look_for_rectifiers": (
@@ -1458,6 +1482,7 @@ d = {
                 "2_method/mask.html#build_robustness_data",
                 "ada_repro/method/mask.py",
             ),
+            "ada_repro.method.mask.check_generator": ("2_method/mask.html#check_generator", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.check_size": ("2_method/mask.html#check_size", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.choose_windows": ("2_method/mask.html#choose_windows", "ada_repro/method/mask.py"),
             "ada_repro.method.mask.flat_windows": ("2_method/mask.html#flat_windows", "ada_repro/method/mask.py"),
@@ -1484,6 +1509,10 @@ d = {
             ),
             "ada_repro.method.saliency.ForegroundScore.forward": (
                 "2_method/saliency.html#foregroundscore.forward",
+                "ada_repro/method/saliency.py",
+            ),
+            "ada_repro.method.saliency.check_method": (
+                "2_method/saliency.html#check_method",
                 "ada_repro/method/saliency.py",
             ),
             "ada_repro.method.saliency.deconvnet": ("2_method/saliency.html#deconvnet", "ada_repro/method/saliency.py"),
@@ -1542,6 +1571,10 @@ d = {
                 "ada_repro/method/saliency.py",
             ),
             "ada_repro.method.saliency.vanilla": ("2_method/saliency.html#vanilla", "ada_repro/method/saliency.py"),
+            "ada_repro.method.saliency.with_graph": (
+                "2_method/saliency.html#with_graph",
+                "ada_repro/method/saliency.py",
+            ),
         },
         "ada_repro.method.unet": {
             "ada_repro.method.unet.JoinedChannels": ("2_method/unet.html#joinedchannels", "ada_repro/method/unet.py"),
@@ -1698,9 +1731,7 @@ d = {
                 "6_pipeline/doctor.html#count_data",
                 "ada_repro/pipeline/doctor.py",
             ),
-            "ada_repro.pipeline.doctor.effort": ("6_pipeline/doctor.html#effort", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.examine": ("6_pipeline/doctor.html#examine", "ada_repro/pipeline/doctor.py"),
-            "ada_repro.pipeline.doctor.growth": ("6_pipeline/doctor.html#growth", "ada_repro/pipeline/doctor.py"),
             "ada_repro.pipeline.doctor.held_locks": (
                 "6_pipeline/doctor.html#held_locks",
                 "ada_repro/pipeline/doctor.py",
@@ -1917,6 +1948,10 @@ d = {
             "ada_repro.pipeline.locks.wait_for": ("6_pipeline/locks.html#wait_for", "ada_repro/pipeline/locks.py"),
         },
         "ada_repro.pipeline.params": {
+            "ada_repro.pipeline.params.check_complete": (
+                "6_pipeline/params.html#check_complete",
+                "ada_repro/pipeline/params.py",
+            ),
             "ada_repro.pipeline.params.check_names": (
                 "6_pipeline/params.html#check_names",
                 "ada_repro/pipeline/params.py",
@@ -2006,6 +2041,8 @@ d = {
                 "6_pipeline/progress.html#earlier",
                 "ada_repro/pipeline/progress.py",
             ),
+            "ada_repro.pipeline.progress.effort": ("6_pipeline/progress.html#effort", "ada_repro/pipeline/progress.py"),
+            "ada_repro.pipeline.progress.growth": ("6_pipeline/progress.html#growth", "ada_repro/pipeline/progress.py"),
             "ada_repro.pipeline.progress.in_words": (
                 "6_pipeline/progress.html#in_words",
                 "ada_repro/pipeline/progress.py",
@@ -2180,6 +2217,7 @@ d = {
             "ada_repro.train.augment.check_batch": ("3_train/augment.html#check_batch", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.check_ranges": ("3_train/augment.html#check_ranges", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.draw": ("3_train/augment.html#draw", "ada_repro/train/augment.py"),
+            "ada_repro.train.augment.is_exact": ("3_train/augment.html#is_exact", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.is_still": ("3_train/augment.html#is_still", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.product": ("3_train/augment.html#product", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.source_grid": ("3_train/augment.html#source_grid", "ada_repro/train/augment.py"),
@@ -2215,6 +2253,10 @@ d = {
             ),
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_variant": (
+                "3_train/choices.html#check_variant",
+                "ada_repro/train/choices.py",
+            ),
             "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),
         },
         "ada_repro.train.runs": {
@@ -2224,6 +2266,7 @@ d = {
             "ada_repro.train.runs.first_look": ("3_train/runs.html#first_look", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.first_record": ("3_train/runs.html#first_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.fit": ("3_train/runs.html#fit", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.folder_hash": ("3_train/runs.html#folder_hash", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_checkpoint": ("3_train/runs.html#load_checkpoint", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_model": ("3_train/runs.html#load_model", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.load_state": ("3_train/runs.html#load_state", "ada_repro/train/runs.py"),
@@ -2280,8 +2323,8 @@ d = {
                 "3_train/training.html#check_numbers",
                 "ada_repro/train/training.py",
             ),
-            "ada_repro.train.training.check_slices": (
-                "3_train/training.html#check_slices",
+            "ada_repro.train.training.check_state": (
+                "3_train/training.html#check_state",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.cpu_weights": (

@@ -7,10 +7,10 @@ __all__ = [
     "ROOT",
     "DATA",
     "FIGURES",
-    "EXACT",
     "STOP_AT",
     "find_root",
     "DataError",
+    "shown",
     "check_choice",
     "as_number",
     "between",
@@ -22,7 +22,6 @@ __all__ = [
     "name_seed",
     "named_generator",
     "named_rng",
-    "is_exact",
     "best_device",
     "is_running",
     "remove",
@@ -30,7 +29,6 @@ __all__ = [
     "whole_folder",
     "whole_file",
     "whole_files",
-    "folder_hash",
     "write_json",
     "TimeIsUp",
     "time_is_up",
@@ -47,6 +45,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Hashable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf, isfinite
@@ -82,10 +81,21 @@ class DataError(Exception):
         fault: str,  # What is wrong with it
         remedy: str,  # What to do about it
     ):
+        where = str(where)
+        if not where.isprintable():  # a line end in a file's name
+            where = ascii(where)[1:-1]
         super().__init__(f"{where}: {fault}. {remedy}.")
 
 
 # %% ../nbs/00_core.ipynb #k02
+def shown(
+    value,  # Anything
+) -> str:  # At most 120 letters
+    "A value in a message, on one line whatever it is."
+    words = " ".join(repr(value).split())
+    return words if len(words) <= 120 else f"{words[:117]}..."
+
+
 def check_choice(
     name: str,  # The argument, as its function calls it
     value,  # What came
@@ -93,8 +103,8 @@ def check_choice(
 ):  # The same value
     "Raise `ValueError` unless the value is one of the choices."
     choices = list(choices)
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {value!r}")
+    if not isinstance(value, Hashable) or value not in choices:  # an array is equal to nothing
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, not {shown(value)}")
     return value
 
 
@@ -140,11 +150,11 @@ def check_number(
     number = as_number(value, whole)
     kind = "a whole number" if whole else "a number"
     if number is None or not isfinite(number):
-        raise ValueError(f"{name} must be {kind}, not {value!r}")
+        raise ValueError(f"{name} must be {kind}, not {shown(value)}")
     above = number > low if ends[0] == "(" else number >= low
     below = number < high if ends[1] == ")" else number <= high
     if not (above and below):
-        raise ValueError(f"{name} must be {kind} {between(low, high, ends)}, not {value!r}")
+        raise ValueError(f"{name} must be {kind} {between(low, high, ends)}, not {shown(value)}")
     return number if whole else value
 
 
@@ -181,12 +191,13 @@ def check_tensor(
 ):  # The same tensor
     "Raise `ValueError` unless the value is a torch tensor of floats, all finite, of this shape."
     if not hasattr(value, "is_floating_point"):
-        kind = type(value).__name__
-        raise ValueError(f"{name} must be a torch tensor, not {kind}; torch.as_tensor(...) makes one")
+        raise ValueError(f"{name} must be a torch tensor, not {type(value).__name__}; torch.as_tensor(...) makes one")
     if not fits(value.shape, shape):
         raise ValueError(f"{name} must have the shape {dims(shape)}, not {dims(value.shape)}")
     if not value.is_floating_point():
         raise ValueError(f"{name} must hold floating point numbers, not {value.dtype}; use .float()")
+    if 0 in value.shape[1:]:  # a batch of none may be
+        raise ValueError(f"{name} must hold pixels, and is of shape {dims(value.shape)}")
     if finite and not value.isfinite().all():
         bad = tuple((~value.isfinite()).nonzero()[0].tolist())
         raise ValueError(f"{name} must be finite, but holds {value[bad].item()} at {dims(bad)}")
@@ -198,6 +209,7 @@ def as_target(
     name: str,  # The argument, as its function calls it
     value,  # Torch tensor or numpy array of any type
     shape,  # Such as ("B", "H", "W"); a channel axis of one, (B, 1, H, W), is taken off
+    like=None,  # Torch tensor that it will be reckoned with, so that it must be one on the same device
 ):  # The same as booleans, of that shape
     "Raise `ValueError` unless the value holds only zeros and ones (or booleans) in this shape."
     if not hasattr(value, "ndim") or not hasattr(value, "dtype"):
@@ -206,14 +218,19 @@ def as_target(
         value = value[:, 0]
     if not fits(value.shape, shape):
         raise ValueError(f"{name} must have the shape {dims(shape)}, not {dims(value.shape)}")
-    if "bool" in str(value.dtype):
-        return value
-    ones = value == 1
-    other = ~(ones | (value == 0))
-    if other.any():
+    if np.ma.is_masked(value):
+        raise ValueError(f"{name} must not have masked values; use .filled(0)")
+    is_bool = "bool" in str(value.dtype)  # then nothing is looked at: on a GPU that would wait
+    ones = value if is_bool else value == 1
+    other = None if is_bool else ~(ones | (value == 0))
+    if other is not None and other.any():
         first = value[other][:1].tolist()[0]
         raise ValueError(f"{name} must hold only zeros and ones, but holds {first}; threshold it, e.g. {name} > 0.5")
-    return ones
+    if like is None:
+        return ones
+    import torch
+
+    return (ones if isinstance(ones, torch.Tensor) else torch.from_numpy(np.array(ones))).to(like.device)
 
 
 # %% ../nbs/00_core.ipynb #c10
@@ -242,19 +259,11 @@ def named_rng(
 
 
 # %% ../nbs/00_core.ipynb #c14x
-EXACT = "ADA_REPRO_EXACT"  # in the environment of a kernel, set by `pipeline.kernel`
-
-
-def is_exact() -> bool:
-    "Whether processors of all makers are to compute the same bits."
-    return os.environ.get(EXACT) == "1"
-
-
 def best_device() -> str:
     "The fastest device at hand; where the bits count, the processor."
     import torch
 
-    return "cuda" if torch.cuda.is_available() and not is_exact() else "cpu"
+    return "cuda" if torch.cuda.is_available() and "ADA_REPRO_EXACT" not in os.environ else "cpu"
 
 
 # %% ../nbs/00_core.ipynb #c16x
@@ -342,19 +351,6 @@ def whole_files(
             p.replace(folder / p.name)
     finally:
         shutil.rmtree(tmp, ignore_errors=True)
-
-
-# %% ../nbs/00_core.ipynb #c20xn
-def folder_hash(
-    folder: Path,  # Folder whose files are hashed, names included
-    pattern: str = "*",  # Which of them
-) -> str:  # SHA-256, hexadecimal
-    "One hash for everything in a folder."
-    h = hashlib.sha256()
-    for p in sorted(folder.rglob(pattern)):
-        if p.is_file():
-            h.update(f"{p.relative_to(folder)}\0".encode() + hashlib.sha256(p.read_bytes()).digest())
-    return h.hexdigest()
 
 
 # %% ../nbs/00_core.ipynb #c22n

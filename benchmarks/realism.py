@@ -11,12 +11,12 @@ from tempfile import TemporaryDirectory
 import pandas as pd
 from safetensors.torch import load_file
 
-from ada_repro.core import DATA, ROOT, DataError, Run, best_device, folder_hash, whole_file
+from ada_repro.core import DATA, ROOT, DataError, Run, best_device, whole_file
 from ada_repro.data.datasets import prepare
 from ada_repro.data.tables import save_table
 from ada_repro.evidence.intervals import seed_mean
 from ada_repro.measure.metrics import dice_score
-from ada_repro.train.runs import load_model
+from ada_repro.train.runs import folder_hash, load_model
 from ada_repro.train.training import predict
 
 

@@ -8,7 +8,17 @@ import numpy as np
 import pytest
 import torch
 
-from ada_repro.core import Run, as_target, check_choice, check_number, check_tensor, run_named
+from ada_repro.core import (
+    DataError,
+    Run,
+    as_target,
+    check_choice,
+    check_number,
+    check_tensor,
+    run_named,
+)
+from ada_repro.measure.metrics import as_numbers
+from ada_repro.method.mask import check_generator
 
 SIGNS = ("absolute", "signed")
 IMAGE = ("B", 1, "H", "W")
@@ -176,3 +186,64 @@ def test_the_same_letter_is_the_same_size():
 
 def test_whether_all_is_finite_need_not_be_asked():
     check_tensor("image", torch.full((1, 1, 1, 1), torch.nan), IMAGE, finite=False)
+
+
+# What people have, and what no message may do
+
+
+@pytest.mark.parametrize("value", [np.array(["signed", "absolute"]), torch.zeros(30, 30), [["signed"] * 99], {"a": 1}])
+def test_whatever_came_is_shown_on_one_line(value):
+    for line in (says(check_choice, "sign", value, SIGNS), says(check_number, "size", value, 1, 4, whole=True)):
+        assert "\n" not in line and len(line) < 300 and "ambiguous" not in line
+
+
+def test_a_line_end_in_a_name_makes_no_second_line():
+    assert str(DataError("a\nb.nii.gz", "is missing", "Put it there")) == "a\\nb.nii.gz: is missing. Put it there."
+    assert str(DataError("süd/1.nii", "is missing", "Put it there")).startswith("süd/1.nii: ")
+
+
+def test_numbers_that_are_not_all_there():
+    masked = np.ma.masked_array(np.eye(4), mask=np.eye(4) > 0)
+    assert "masked" in says(as_target, "target", masked, ("H", "W"))
+    assert "must hold pixels" in says(check_tensor, "image", torch.zeros(2, 1, 0, 8), IMAGE)
+    assert check_tensor("image", torch.zeros(0, 1, 8, 8), IMAGE).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize(
+    "turn",
+    [np.asarray, np.flipud, np.asfortranarray, lambda a: a.astype(">i4"), lambda a: a.astype(object), torch.tensor],
+)
+def test_a_target_becomes_a_tensor_beside_another(turn):
+    square = np.zeros((4, 4))
+    square[1, 2] = 1
+    came = turn(square)
+    target = as_target("target", came, (4, 4), like=torch.zeros(1))
+    assert target.dtype == torch.bool and target.tolist() == (np.asarray(came) == 1).tolist()
+    assert target.tolist() == as_target("target", came, (4, 4)).tolist()
+
+
+def test_a_generator_is_one_of_torch():
+    check_generator("generator", None)
+    check_generator("generator", torch.Generator(), "cpu", needed=True)
+    for wrong in (0, np.random.default_rng(0)):
+        assert "must be a torch.Generator, not" in says(check_generator, "generator", wrong)
+    assert "not NoneType" in says(check_generator, "generator", None, needed=True)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [[1, None], [2, 3]],
+        np.array([[1, np.nan], [2, 3]], np.float16),
+        torch.tensor([[1, torch.nan], [2, 3]], dtype=torch.bfloat16, requires_grad=True),
+        np.ma.masked_array([[1, 9], [2, 3]], mask=[[0, 1], [0, 0]]),
+    ],
+)
+def test_numbers_of_any_kind(values):
+    numbers = as_numbers("values", values)
+    assert numbers.dtype == float and np.array_equal(numbers, [[1, np.nan], [2, 3]], equal_nan=True)
+
+
+@pytest.mark.parametrize("values", [[[1, 2], [3]], ["1"], "1", np.eye(2) + 1j, [object()], np.inf, [1, -np.inf]])
+def test_what_are_no_numbers(values):
+    assert "\n" not in says(as_numbers, "values", values)

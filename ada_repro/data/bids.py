@@ -6,7 +6,6 @@
 __all__ = [
     "BY_DEFAULT",
     "DEPTH",
-    "ENDINGS",
     "OPEN_BIDS",
     "OPEN_VALIDATION",
     "Bids",
@@ -40,11 +39,10 @@ from ada_repro.data.subjects import (
     read_participants,
     site_of,
     split_by_share,
-    stem,
 )
 
 from ..core import DataError, check_choice, check_number
-from .files import check_name, list_folder
+from .files import ENDINGS, check_name, list_folder, stem
 from .plausible import GREY_MATTER, Limits
 
 
@@ -94,7 +92,6 @@ BY_DEFAULT = Bids()
 
 # %% ../../nbs/1_data/08_bids.ipynb #b07
 DEPTH = 3  # Folders between a person's and a scan: session and kind, and one more
-ENDINGS = (".nii.gz", ".nii")
 
 
 def find_images(
@@ -106,7 +103,7 @@ def find_images(
     for p in list_folder(folder):
         if p.name.startswith("."):
             continue
-        if p.name.endswith(ENDINGS):
+        if ENDINGS.search(p.name):
             found.append(p)
         elif depth and p.is_dir() and not folder.resolve().is_relative_to(p.resolve()):
             found += find_images(p, depth - 1)
@@ -157,8 +154,7 @@ def mask_of(
     name = stem(scan)
     paths = [*masks.get(f"{name}_{suffix}", []), *masks.get(f"{name.removesuffix(image_suffix)}{suffix}", [])]
     if len(paths) > 1:
-        where = " and ".join(str(p.parent) for p in paths)
-        raise DataError(scan, f"has several masks {suffix}, in {where}", "Leave the one that counts")
+        raise DataError(scan, f"has several masks: {' and '.join(map(str, paths))}", "Leave the one that counts")
     for path in paths:
         check_name(path)
     return paths[0] if paths else None
@@ -326,7 +322,9 @@ def name_mask_suffixes(
     for name in names:
         begun = [scan for scan in scans if name.startswith(scan.removesuffix(suffix)) and name not in scans]
         found |= {name.removeprefix(scan.removesuffix(suffix)).removeprefix(f"{suffix}_") for scan in begun}
-    return f"there are {', '.join(sorted(found)[:12])}" if found else "no file is named after a scan"
+    if not found:
+        return "no file is named after a scan, beside it or in sub-* folders of derivatives"
+    return f"there are {', '.join(sorted(found)[:12])}"
 
 
 @dataset_layout

@@ -93,7 +93,11 @@ def check_dataset(
     "A glance before long work: a known name, people in the folder (a phantom is still to be made), sites of that name."
     subjects = scgm(Path(raw)) if dataset == "phantom" else list_subjects(dataset, raw, how)
     for fold in folds:
-        held_out([s.site for s in subjects], fold, raw)
+        sites = held_out([s.site for s in subjects], fold, raw)
+        validate = {s.site in sites if sites else s.split == "val" for s in subjects}
+        if len(validate) == 1:
+            nobody = "trains" if True in validate else "validates"
+            raise DataError(raw, f"has nobody who {nobody} in the fold {fold}", "Choose another fold or val_share")
 
 
 # %% ../../nbs/1_data/10_datasets.ipynb #c18

@@ -12,12 +12,15 @@ __all__ = [
     "SIZE_1",
     "SIZE_2",
     "BEGINNINGS",
+    "ENDINGS",
+    "POINTERS",
     "faults_of",
     "raise_first",
     "inflate_member",
     "inflate",
     "unpack",
-    "other_name",
+    "stem",
+    "namesakes",
     "can_be_read",
     "is_there",
     "find_nifti",
@@ -119,11 +122,25 @@ SIZE_1, SIZE_2 = 348, 540  # Bytes of a NIfTI-1 and of a NIfTI-2 header; the fil
 BEGINNINGS = {n.to_bytes(4, order): n for n, order in product((SIZE_1, SIZE_2), ("little", "big"))}
 
 
-def other_name(
+ENDINGS = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)  # Some systems write them large
+
+
+def stem(
     path: Path,  # NIfTI file
-) -> Path:
-    "The same file, compressed or not."
-    return path.with_name(path.name[:-3] if path.name.endswith(".gz") else f"{path.name}.gz")
+) -> str:
+    "A file's name without its ending."
+    return ENDINGS.sub("", path.name)
+
+
+def namesakes(
+    path: Path,  # NIfTI file
+) -> list:  # Itself first, if it is there
+    "All files there that are this one by name, compressed or not, its ending large or small."
+    try:
+        there = sorted(path.parent.iterdir(), key=lambda p: (p.name != path.name, p.name))
+    except (OSError, ValueError):  # then `read_bytes` says why
+        return [path]
+    return [path.with_name(p.name) for p in there if ENDINGS.search(p.name) and stem(p) == stem(path)]
 
 
 def can_be_read(
@@ -149,18 +166,16 @@ def is_there(
 # %% ../../nbs/1_data/01_files.ipynb #f15
 def find_nifti(
     path: Path,  # .nii.gz or .nii
-) -> Path:  # The one of the two that is there; `path` when none is
-    "The file, under whichever of its two names it stands there; `DataError` when both do."
-    if not path.name.endswith((".nii", ".nii.gz")):
+) -> Path:  # The one that is there; `path` when none is
+    "The file, under whichever of its names it stands there; `DataError` when it does under two."
+    if not ENDINGS.search(path.name):
         return path
-    other = other_name(path)
-    if not can_be_read(other):
-        return path
-    if can_be_read(path) and path.samefile(other):
-        return path
-    if can_be_read(path):
-        raise DataError(path, f"stands there a second time, as {other.name}", "Remove the one that is not wanted")
-    return other
+    found = [same for same in namesakes(path) if can_be_read(same)]
+    for other in found[1:]:
+        if not found[0].samefile(other):
+            fault = f"stands there a second time, as {other.name}"
+            raise DataError(found[0], fault, "Remove the one that is not wanted")
+    return found[0] if found else path
 
 
 # %% ../../nbs/1_data/01_files.ipynb #f15l
@@ -171,7 +186,7 @@ def list_folder(
     try:
         return sorted(folder.iterdir())
     except OSError as e:
-        raise DataError(ascii(str(folder))[1:-1], f"cannot be read ({e.strerror})", "Make it readable") from None
+        raise DataError(folder, f"cannot be read ({e.strerror})", "Make it readable") from None
 
 
 def check_name(
@@ -179,12 +194,13 @@ def check_name(
 ):
     "`DataError` for a name that no message and no table could hold."
     if not str(path).isprintable():
-        raise DataError(
-            ascii(str(path))[1:-1], "has a name that is not UTF-8, or holds control characters", "Rename it"
-        )
+        raise DataError(path, "has a name that is not UTF-8, or holds control characters", "Rename it")
 
 
 # %% ../../nbs/1_data/01_files.ipynb #f16
+POINTERS = (b"version https://git-lfs", b"/annex/objects/")  # How git's helpers begin a file they have not fetched
+
+
 def read_bytes(
     path: Path,  # File
 ) -> bytes:
@@ -200,6 +216,8 @@ def read_bytes(
         raise DataError(path, f"cannot be read ({getattr(e, 'strerror', e)})", "Give a readable file") from None
     if not raw:
         raise DataError(path, "is empty, larger than 1 GiB, or no regular file", AGAIN)
+    if raw.startswith(POINTERS):
+        raise DataError(path, "points to a file that is not here", "Fetch that file (git annex get, git lfs pull)")
     if not raw.startswith((GZIP, *BEGINNINGS)):
         raise DataError(path, "is neither gzip nor NIfTI", AGAIN)
     return raw

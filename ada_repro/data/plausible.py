@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "CONTRASTS",
     "GREY_MATTER",
     "RIM_MM",
     "LEAST_CONTRAST",
@@ -25,6 +26,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
+from ..core import check_choice
 from .nifti import NEAR, Scan, apart_mm
 
 
@@ -87,9 +89,12 @@ def label_faults(
 
 
 # %% ../../nbs/1_data/03_plausible.ipynb #p12
+CONTRASTS = ("brighter", "darker", "any")
+
+
 @dataclass(frozen=True)
 class Limits:
-    "How what is marked may look; by default as cervical grey matter does."
+    "How what is marked may look; `ValueError` for another contrast; by default as cervical grey matter does."
 
     structure: str = "GM"  # What is marked, for messages
     area_mm2: tuple = (2, 50)  # Lowest and highest median area in a slice; None: any, and a mask may be empty
@@ -97,6 +102,9 @@ class Limits:
     outside_cord: float = 0.2  # Highest share outside the cord; 1: any
     off_centre: float = 0.3  # Without a cord, from the image's centre at most, in shares of its side; 0.5: any
     contrast: str = "brighter"  # 'brighter' or 'darker' than what lies around it, or 'any'
+
+    def __post_init__(self):
+        check_choice("contrast", self.contrast, CONTRASTS)
 
 
 GREY_MATTER = Limits()

@@ -19,6 +19,9 @@ __all__ = [
     "some_people",
     "load_slices",
     "load_rescans",
+    "check_slices",
+    "check_table",
+    "check_marked",
 ]
 
 # %% ../../nbs/1_data/06_slices.ipynb #c02
@@ -31,7 +34,7 @@ import pandas as pd
 import torch
 from scipy.sparse import csr_array
 
-from ..core import DataError
+from ..core import DataError, as_target, check_tensor
 from .tables import read_table
 
 
@@ -238,3 +241,45 @@ def load_rescans(
     except (OSError, ValueError, EOFError) as e:
         fault = f"holds no rescans ({str(e).splitlines()[0]})"
         raise DataError(folder, fault, "Prepare a data set in which people were scanned twice") from None
+
+
+# %% ../../nbs/1_data/06_slices.ipynb #k02
+def check_slices(
+    slices: Slices,  # Training or validation slices, of any kind of numbers
+    name: str,  # Which, for the message
+) -> Slices:  # The same, of float32 and bool
+    "Raise `ValueError` for slices that no network can be trained or judged on."
+    if not isinstance(slices, Slices):
+        raise ValueError(f"{name} must be Slices, not {type(slices).__name__}")
+    images = check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
+    if len(images) == 0:
+        raise ValueError(f"{name} must hold a slice, and holds none")
+    shape = (len(images), "R", *images.shape[2:])
+    targets = as_target(f"the targets of {name}", slices.targets, shape, like=images)
+    if targets.shape[1] == 0:
+        raise ValueError(f"{name} must hold the targets of a rater, and holds none")
+    check_table(slices.table, len(images), name)
+    return Slices(images.float(), targets, slices.table)
+
+
+def check_table(
+    table: pd.DataFrame,  # Of some slices
+    n: int,  # How many slices
+    name: str,  # Of what, for the message
+):
+    "Raise `ValueError` unless the table has a row for each slice, and says how large its pixels are."
+    if not isinstance(table, pd.DataFrame) or len(table) != n or "spacing_mm" not in table:
+        raise ValueError(f"the table of {name} must be a DataFrame of {n} rows, a slice each, with a column spacing_mm")
+
+
+# %% ../../nbs/1_data/06_slices.ipynb #k03
+def check_marked(
+    slices: Slices,  # Of `check_slices`
+    name: str,  # Which, for the message
+) -> Slices:  # The same
+    "Raise `ValueError` where the raters' majority marks nothing, so that there is nothing to score."
+    marked = slices.consensus.flatten(1).any(1)
+    if not marked.all():
+        first = int((~marked).nonzero()[0])
+        raise ValueError(f"{name} must mark something in each slice, and marks nothing in slice {first}; leave it out")
+    return slices

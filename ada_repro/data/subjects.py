@@ -11,12 +11,12 @@ __all__ = [
     "scgm",
     "phantom",
     "people_folders",
-    "stem",
     "unquoted",
     "read_tsv",
     "find_person",
     "read_participants",
     "read_sidecar",
+    "plain",
     "site_of",
     "person_of",
     "split_by_share",
@@ -34,7 +34,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..core import DataError, name_seed
-from .files import is_there, list_folder, other_name
+from .files import is_there, list_folder, namesakes, stem
 from .plausible import GREY_MATTER, Limits
 from .volume import Rules, inspect_volume
 
@@ -63,7 +63,7 @@ class Subject:
 
     @property
     def there(self):  # Whether any of its files is
-        return any(is_there(p) for p in [*self.files, *map(other_name, self.files)])
+        return any(is_there(path) or any(map(is_there, namesakes(path))) for path in self.files)
 
 
 # %% ../../nbs/1_data/07_subjects.ipynb #s06
@@ -116,15 +116,12 @@ def phantom(
 def people_folders(
     folder: Path,  # Of a data set, or of derivatives
 ) -> list:
-    "The folders of people."
-    return [p for p in list_folder(folder) if p.name.startswith("sub-") and p.is_dir()]
-
-
-def stem(
-    path: Path,  # NIfTI file
-) -> str:
-    "A file's name without its ending."
-    return re.sub(r"\.nii(\.gz)?$", "", path.name)
+    "The folders of people; `DataError` for one that is left out because of large letters."
+    people = [p for p in list_folder(folder) if p.name.lower().startswith("sub-") and p.is_dir()]
+    for p in people:
+        if not p.name.startswith("sub-"):
+            raise DataError(p, "is a person's folder, but does not begin with sub- in small letters", "Rename it")
+    return people
 
 
 # %% ../../nbs/1_data/07_subjects.ipynb #b12
@@ -150,7 +147,8 @@ def read_tsv(
             raise ValueError("it holds zero bytes")
         head, *rows = [*csv.reader(text.splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE)] or [[]]
     except (OSError, ValueError, csv.Error) as e:
-        raise DataError(path, f"cannot be read ({str(e).splitlines()[0]})", "Save it as UTF-8, with tabs") from None
+        why = getattr(e, "strerror", None) or str(e).partition("\n")[0]
+        raise DataError(path, f"cannot be read ({why})", "Save it as UTF-8, with tabs") from None
     names = [unquoted(name).lower() for name in head]
     return [dict(zip(names, map(unquoted, row), strict=False)) for row in rows if any(row)]
 
@@ -174,7 +172,7 @@ def read_participants(
 ) -> dict:  # 'sub-01' -> site, of those whose site is stated
     "The sites of `participants.tsv`; `DataError` where it names nobody who is there, or gives somebody two sites."
     path = folder / "participants.tsv"
-    rows = read_tsv(path) if path.is_file() else []
+    rows = read_tsv(path) if is_there(path) else []
     people = [p.name for p in people_folders(folder)]
     found = [find_person(row.get("participant_id", ""), people) for row in rows]
     if rows and people and not any(found):
@@ -197,9 +195,18 @@ def read_sidecar(
     path = scan.with_name(f"{stem(scan)}.json")
     try:
         found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def plain(
+    name,  # From a table or a JSON file
+) -> str:  # Empty where it names nothing
+    "A name on one line, without what cannot be printed."
+    if not isinstance(name, str) or name.strip() == "n/a":
+        return ""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())
 
 
 def site_of(
@@ -208,8 +215,7 @@ def site_of(
 ) -> str:
     "Where a scan was made."
     about = read_sidecar(scan)
-    institution = about.get("InstitutionName")
-    institution = " ".join(institution.split()) if isinstance(institution, str) else ""
+    institution, stated = plain(about.get("InstitutionName")), plain(stated)
     if not stated or (stated == about.get("Manufacturer") and institution):
         return institution or "unknown"
     return stated

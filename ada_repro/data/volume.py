@@ -16,6 +16,7 @@ __all__ = [
 
 # %% ../../nbs/1_data/04_volume.ipynb #c02
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -33,7 +34,7 @@ from ada_repro.data.plausible import (
     whole_labels,
 )
 
-from ..core import DataError
+from ..core import DataError, check_choice, check_number, shown
 from .files import faults_of, raise_first
 from .nifti import Scan, read_nifti
 
@@ -83,11 +84,20 @@ class Volume:
 # %% ../../nbs/1_data/04_volume.ipynb #c26
 @dataclass(frozen=True)
 class Rules:
-    "What the files of a scan may hold."
+    "What the files of a scan may hold; `ValueError` for what no file could."
 
     labels: tuple = (0, 1, 2)  # Labels a mask may hold: 1 = GM, 2 = WM
     limits: Limits = GREY_MATTER  # How what is marked may look
     orientation: str = "header"  # 'grid': files that do not state their orientation lie as they are stored
+
+    def __post_init__(self):
+        check_choice("orientation", self.orientation, ("header", "grid"))
+        if not isinstance(self.labels, Iterable) or isinstance(self.labels, str):
+            raise ValueError(f"labels must be whole numbers, such as (0, 1), not {shown(self.labels)}")
+        for label in self.labels:
+            check_number("labels", label, whole=True)
+        if not isinstance(self.limits, Limits):
+            raise ValueError(f"limits must be Limits, not {type(self.limits).__name__}")
 
 
 def read_mask(
@@ -213,8 +223,10 @@ def read_volume(
     orientation: str = "header",  # 'grid': files that do not state their orientation lie as they are stored
 ) -> Volume:
     "A checked scan with its masks, in canonical orientation; raises `DataError` naming file, fault and remedy."
-    if isinstance(mask_paths, (str, Path)):
-        mask_paths = [mask_paths]
+    mask_paths = [mask_paths] if isinstance(mask_paths, (str, Path)) else list(mask_paths or [])
+    for path in (image_path, *mask_paths, cord_path or image_path):
+        if not isinstance(path, (str, Path)):
+            raise ValueError(f"the path of a scan or mask must be text or a Path, not {shown(path)}")
     if not mask_paths:
         raise DataError(image_path, "has no mask", "Give a mask per rater")
     volume, faults = inspect_volume(image_path, list(mask_paths), cord_path, Rules(labels, limits, orientation))

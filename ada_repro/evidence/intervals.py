@@ -37,7 +37,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from ..core import check_number
+from ..core import check_number, shown
+from ..measure.metrics import as_numbers
 from .scores import VALUES, keys_of
 
 
@@ -133,13 +134,13 @@ def lay_flat(
     weights=None,  # (seeds, subjects), what each cell counts in the mean; equal if absent
 ) -> Flat:
     "The filled cells of one table, or of a stack of tables that lack the same cells; `ValueError` if it is neither."
-    values = np.asarray(values, float)
+    values = as_numbers("values", values)
     if values.ndim < 2:
         raise ValueError(f"values must be of shape (..., seeds, subjects), not {values.shape}")
     shape = values.shape[-2:]
-    weights = np.ones(shape) if weights is None else np.asarray(weights, float)
+    weights = np.ones(shape) if weights is None else as_numbers("weights", weights)
     if weights.shape != shape or not (weights >= 0).all():
-        raise ValueError(f"weights must be of shape {shape} and not negative, not {weights.tolist()}")
+        raise ValueError(f"weights must be of shape {shape} and not negative, not {shown(weights)}")
     filled = ~np.isnan(values)
     there = filled.all(axis=tuple(range(values.ndim - 2)))
     if (filled != there).any():
@@ -314,7 +315,9 @@ def seed_mean(
     values,  # (seeds,) one number for each
 ) -> Estimate:
     "The mean over seeds; no interval where there is one seed."
-    values = np.asarray(values, float)
+    values = as_numbers("values", values)
+    if values.ndim != 1:
+        raise ValueError(f"values must be one number for each seed, not {shown(values)}")
     n = len(values)
     variance = values.var(ddof=1) / n if n > 1 else np.nan
     return Estimate(values.mean(), np.array([variance]), np.array([max(n - 1, 1)]))
@@ -328,9 +331,9 @@ def prediction_interval(
     "Mean, and the range in which that of more trainings is expected; `ValueError` if there is no list of numbers."
     check_number("level", level, 0, 1, ends="()")
     check_number("more", more, 1, np.inf, whole=True)
-    values = np.asarray(values, float)
+    values = as_numbers("values", values)
     if values.ndim != 1 or not len(values) or np.isnan(values).any():
-        raise ValueError(f"values must be one number for each seed, not {values.tolist()}")
+        raise ValueError(f"values must be one number for each seed, not {shown(values)}")
     mean, n = values.mean(), len(values)
     if n < 2:
         return mean, np.nan, np.nan

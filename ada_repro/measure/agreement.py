@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import DataError, Run
+from ..core import DataError, Run, check_number
 from ..method.arms import arm_order
+from .metrics import as_mask, as_numbers
 
 
 # %% ../../nbs/4_measure/04_agreement.ipynb #c06n
@@ -23,7 +24,9 @@ def window_iou(
     size: int,  # Side of the windows, in pixels
 ) -> np.ndarray:  # (N,), 0-1
     "The IoU of windows of one size."
-    overlap = np.clip(size - np.abs(np.asarray(corners) - np.asarray(others)), 0, None).prod(-1)
+    size = check_number("size", size, 1, whole=True)
+    apart = np.abs(as_numbers("corners", corners) - as_numbers("others", others))
+    overlap = np.clip(size - apart, 0, None).prod(-1)
     return overlap / (2 * size**2 - overlap)
 
 
@@ -55,8 +58,9 @@ def chance_iou(
     high: int = None,  # Last row and column a corner may have; n - size if absent
 ) -> float:
     "The expected IoU of two independent windows, each anywhere with equal chance; `ValueError` if they do not fit."
-    low = 0 if low is None else low
-    high = n - size if high is None else high
+    n, size = check_number("n", n, 1, whole=True), check_number("size", size, 1, whole=True)
+    low = 0 if low is None else check_number("low", low, whole=True)
+    high = n - size if high is None else check_number("high", high, whole=True)
     if not 0 <= low <= high <= n - size:
         raise ValueError(f"Corners in [{low}, {high}] do not fit windows of {size} px in {n} px")
     shifts = np.arange(-size, size + 1)
@@ -71,7 +75,7 @@ def mask_iou(
     masks: np.ndarray,  # (M, H, W), bool, True = kept
 ) -> np.ndarray:  # (M, M), 0-1
     "The IoU of the hidden pixels of each two masks."
-    hidden = (~masks).reshape(len(masks), -1).astype(float)
+    hidden = (~as_mask(masks, "masks")).reshape(len(masks), -1).astype(float)
     both, area = hidden @ hidden.T, hidden.sum(1)
     return both / np.maximum(area[:, None] + area - both, 1)
 

@@ -24,6 +24,7 @@ __all__ = [
     "hausdorff_rows",
     "score_copies",
     "score",
+    "as_numbers",
 ]
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c02n
@@ -34,7 +35,7 @@ import torch
 from scipy.spatial import cKDTree
 from scipy.spatial.distance import cdist
 
-from ..core import as_target, check_number
+from ..core import as_target, check_number, shown
 
 
 # %% ../../nbs/4_measure/01_metrics.ipynb #c06n
@@ -43,7 +44,11 @@ def as_mask(
     name="mask",  # What to call it in the error
 ) -> np.ndarray:  # The same, as numpy
     "The mask as a numpy array of booleans; `ValueError` if it holds anything but zeros and ones."
-    mask = mask if isinstance(mask, torch.Tensor) else np.asarray(mask)
+    if not isinstance(mask, (torch.Tensor, np.ma.MaskedArray)):
+        try:
+            mask = np.asarray(mask)
+        except ValueError:
+            raise ValueError(f"{name} must not be inhomogeneous; give rows of one length") from None
     mask = as_target(name, mask, mask.shape)
     return mask.numpy(force=True) if isinstance(mask, torch.Tensor) else mask
 
@@ -242,6 +247,8 @@ def hausdorff_rows(
     pred, target = as_pair(pred, target)
     if pred.ndim != 2:
         raise ValueError(f"masks of shape {pred.shape}: the row variant is defined for one slice, (H,W)")
+    if not pred.size:
+        return float("nan")
     used = (pred | target).any(0)
     rows, wanted = (distinct_rows(mask)[:, used].astype(np.float32) for mask in (pred, target))
     differing = rows.sum(1)[:, None] + wanted.sum(1) - 2 * rows @ wanted.T
@@ -274,3 +281,25 @@ def score(
     "All metrics of one prediction."
     pred, target = as_pair(pred, target)
     return {name: float(values[0]) for name, values in score_copies(pred[None], target, spacing_mm).items()}
+
+
+# %% ../../nbs/4_measure/01_metrics.ipynb #n02
+def as_numbers(
+    name: str,  # The argument, as its function calls it
+    values,  # Nested list, numpy array, torch tensor or table, of any shape
+) -> np.ndarray:  # float64; NaN where there is no number
+    "Raise `ValueError` unless these are real numbers, finite or NaN."
+    if hasattr(values, "detach"):
+        values = values.detach().cpu().double().numpy()
+    if np.ma.isMaskedArray(values):
+        values = values.astype(float).filled(np.nan)
+    try:
+        numbers = np.asarray(values)
+        numbers = numbers.astype(float, copy=False) if numbers.dtype.kind in "biufO" else None
+    except (TypeError, ValueError):
+        numbers = None
+    if numbers is None:
+        raise ValueError(f"{name} must be real numbers, as many in each row, not {shown(values)}")
+    if np.isinf(numbers).any():
+        raise ValueError(f"{name} must be finite, or NaN where there is none, but holds an infinite number")
+    return numbers

@@ -40,6 +40,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..core import check_number, check_tensor
 from ..method.mask import occlude, window_mask
 from ..method.unet import UNet
 
@@ -359,7 +360,10 @@ def predict_occluded(
     threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
     batch_size: int = 0,  # Copies at a time; 0: as of `copies_at_once`
 ) -> Tensor:  # (cells, N, N), bool
-    "The pixels predicted to be grey matter in each copy of the image."
+    "The pixels predicted to be grey matter in each copy of the image; `ValueError` for what can have no copies."
+    check_tensor("image", image, (1, 1, "N", "N"), finite=False)
+    size = check_number("size", size, 1, image.shape[-1], whole=True)
+    check_number("threshold", threshold, 0, 1, ends="()")
     layers = network if isinstance(network, Layers) else layers_of(network)
     n, least = image.shape[-1], math.log(threshold / (1 - threshold))
     image = image.contiguous(memory_format=torch.channels_last)

@@ -29,9 +29,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core import run_named, whole_folder
-from ..data.slices import Slices
+from ..core import check_choice, check_number, check_tensor, run_named, whole_folder
+from ..data.slices import Slices, check_marked, check_slices
 from ..data.tables import save_table
+from ..method.hooks import check_module
 from ..method.mask import occlude, occlusion_grid, window_mask
 from ..method.unet import UNet
 from ..train.runs import load_model
@@ -164,7 +165,15 @@ def evaluate(
 ) -> tuple[
     pd.DataFrame, np.ndarray
 ]:  # A row per slice and group; predictions as of `evaluate_slice` (N, 2, H, W), bool
-    "Tables 3 and 4 of all slices."
+    "Tables 3 and 4 of all slices. `ValueError` for a network, slices or numbers that cannot be scored."
+    check_module(model)
+    slices = check_slices(slices, "the slices")
+    check_marked(slices, "the slices")
+    check_tensor("the images of the slices", slices.images, ("B", 1, "N", "N"), finite=False)
+    size = check_number("size", size, 1, slices.images.shape[-1], whole=True)
+    check_number("near_px", near_px, 0)
+    check_number("threshold", threshold, 0, 1, ends="()")
+    check_choice("precision", precision, ("float32", "bfloat16"))
     images, consensus = slices.images, slices.consensus
     network = layers_of(model) if type(model) is UNet else model
     how = (size, near_px, threshold)

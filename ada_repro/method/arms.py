@@ -32,7 +32,7 @@ __all__ = [
 import torch
 from torch import Tensor, nn
 
-from ..core import check_choice
+from ..core import check_choice, check_number, shown
 from ..data.slices import Slices
 from .mask import FLAT, PROTECT, check_size, choose_windows, protect_target, window_mask
 from .saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS, saliency_map
@@ -65,9 +65,9 @@ def check_arms(
 ):
     "Raise `ValueError` for a name that is neither a method nor a control."
     known = (*SALIENCY, *CONTROLS)
-    unknown = [arm for arm in arms if method_of(arm) not in (None, *SALIENCY)]
+    unknown = [arm for arm in arms if not isinstance(arm, str) or method_of(arm) not in (None, *SALIENCY)]
     if unknown:
-        raise ValueError(f"No arm is called {', '.join(map(repr, unknown))}; known are {', '.join(known)}")
+        raise ValueError(f"No arm is called {', '.join(map(shown, unknown))}; known are {', '.join(known)}")
 
 
 # %% ../../nbs/2_method/05_arms.ipynb #v02
@@ -174,8 +174,11 @@ def check_options(
     sign: str = "absolute",  # One of `SIGNS`
     layer: str = "bottleneck.5",  # A module's name; the network that has it is asked when it is looked at
     precision: str = "float32",  # One of `PRECISIONS`
+    **others,  # What is no option
 ):
     "Raise `ValueError` for a choice that `saliency_map` would refuse, so that arms that look nowhere refuse it too."
+    for name in others:
+        check_choice("an option", name, ("explain", "sign", "layer", "precision"))
     check_choice("explain", explain, EXPLAINED)
     check_choice("sign", sign, SIGNS)
     check_choice("precision", precision, PRECISIONS)
@@ -213,7 +216,8 @@ def another(
     n: int,  # Number of images, at least 2
     generator,  # torch.Generator on the CPU
 ) -> Tensor:  # (n,), int64: a permutation without fixed points
-    "Another image for each image, each once."
+    "Another image for each image, each once; `ValueError` for a single image, which has no other."
+    check_number("the number of images to shuffle", n, 2, whole=True)
     order = torch.randperm(n, generator=generator)
     return torch.empty_like(order).scatter(0, order, order.roll(1))
 

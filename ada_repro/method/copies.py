@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import check_choice, check_tensor
+from .arms import check_options
 from .mask import build_mask, occlude
 from .saliency import SALIENCY, saliency_map
 
@@ -27,6 +28,7 @@ def ada_copies(
 ) -> Tensor:  # (B, 1, H, W), without gradient
     "A copy of each image with the square hidden that matters most to the network. `ValueError` as in `saliency_map`."
     check_choice("method", method, (*SALIENCY, "random"))
+    check_options(**options)
     check_tensor("images", images, ("B", 1, "H", "W"))
     if method == "random":
         maps = torch.zeros_like(images[:, 0])

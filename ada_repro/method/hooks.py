@@ -8,9 +8,12 @@ __all__ = [
     "GATES",
     "OPAQUE",
     "CHOOSERS",
+    "SQUASHING",
+    "POINTWISE",
     "RESHAPES",
     "PROBABILITIES",
     "KEEPS",
+    "check_module",
     "check_logits",
     "operation",
     "sources_of",
@@ -18,6 +21,9 @@ __all__ = [
     "two_signals",
     "chooses_against_numbers",
     "is_root_of_square",
+    "is_soft_maximum",
+    "before",
+    "gates_itself",
     "Blocked",
     "blocked",
     "once_per_network",
@@ -25,6 +31,8 @@ __all__ = [
     "rectifies",
     "look_for_rectifiers",
     "check_hookable",
+    "is_logistic",
+    "ends_of",
     "ends_in",
     "check_network",
 ]
@@ -42,6 +50,14 @@ from .unet import graph_nodes
 
 
 # %% ../../nbs/2_method/02_hooks.ipynb #c05
+def check_module(
+    model,  # What came as a network
+):
+    "Raise `ValueError` unless it is a `torch.nn.Module`."
+    if not isinstance(model, nn.Module):
+        raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+
+
 def check_logits(
     logits,  # What the network returned
     shape: tuple,  # (B, 1, H, W)
@@ -51,6 +67,8 @@ def check_logits(
         came = f"a {type(logits).__name__}"
     elif logits.shape != shape:
         came = f"the shape {tuple(logits.shape)}"
+    elif logits.is_complex():
+        came = str(logits.dtype)
     else:
         return logits
     raise ValueError(
@@ -74,6 +92,8 @@ RECTIFIERS = (  # how their names begin
         "softplus",
         "logsigmoid",
         "logaddexp",
+        "swish",
+        "memoryefficient",
     ),
     *("hardtanh", "hardswish", "hardshrink", "softshrink", "threshold", "abs", "sgn", "sign"),
 )
@@ -85,7 +105,16 @@ GATES = ("sigmoid", "hardsigmoid", "tanh", "softmax", "logsoftmax", "maxpool", "
 OPAQUE = ("compiledfunction", "torch::jit")
 
 
-CHOOSERS = ("max", "amax", "min", "amin", "sort", "topk", "kthvalue", "median")
+CHOOSERS = (
+    *("max", "amax", "min", "amin", "aminmax", "sort", "topk", "kthvalue", "median", "nanmedian", "mode"),
+    *("logsumexp", "logcumsumexp"),
+)
+
+
+SQUASHING = ("sigmoid", "hardsigmoid", "tanh", "erf", "exp")
+
+
+POINTWISE = (*SQUASHING, "add", "sub", "rsub", "mul", "div", "neg", "pow", "reciprocal", "clone", "tocopy")
 
 
 RESHAPES = (
@@ -94,6 +123,7 @@ RESHAPES = (
 )
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c07n
 def operation(
     node,  # Of autograd's graph
 ) -> str:  # Such as 'clampmin'
@@ -126,9 +156,11 @@ def two_signals(
     node,  # Of autograd's graph
 ) -> bool:
     "Whether an operation is the product of two signals, each of which weighs the other."
-    return operation(node) == "mul" and None not in sources_of(node)
+    sources = sources_of(node)
+    return operation(node) == "mul" and len(sources) == 2 and None not in sources
 
 
+# %% ../../nbs/2_method/02_hooks.ipynb #c07t
 def chooses_against_numbers(
     node,  # Of autograd's graph
 ) -> bool:
@@ -143,11 +175,51 @@ def is_root_of_square(
     node,  # Of autograd's graph
 ) -> bool:
     "Whether an operation is an absolute value that is not called so."
-    if operation(node) != "sqrt":
+    is_root = operation(node) in ("sqrt", "rsqrt") or (operation(node) == "pow" and 0 < node._saved_exponent < 1)
+    source = past(sources_of(node)[0], ("add",)) if is_root else None
+    if source is None:
         return False
-    source = past(sources_of(node)[0], ("add",))
     is_square = operation(source) == "mul" and len(set(sources_of(source))) == 1
     return is_square or operation(source) == "pow"
+
+
+# %% ../../nbs/2_method/02_hooks.ipynb #c07u
+def is_soft_maximum(
+    node,  # Of autograd's graph
+) -> bool:
+    "Whether an operation is a softplus that is not called so: the logarithm of an exponential and something more."
+    if operation(node) not in ("log", "log1p"):
+        return False
+    source = past(sources_of(node)[0], ("add",))
+    return source is not None and operation(source) == "exp"
+
+
+def before(
+    signal: tuple,  # An operation of autograd's graph, and which of its results
+) -> dict:  # Every signal of which this one is made pixel by pixel, itself included -> the name of its operation
+    "Go back in the graph as long as each pixel is made of one pixel."
+    found, todo = {}, [signal]
+    while todo:
+        signal = todo.pop()
+        node = signal[0]
+        if node is None or signal in found:
+            continue
+        found[signal] = operation(node)
+        if found[signal] in POINTWISE:
+            todo += node.next_functions
+    return found
+
+
+# %% ../../nbs/2_method/02_hooks.ipynb #c07v
+def gates_itself(
+    node,  # Of autograd's graph
+) -> bool:
+    "Whether an operation is a signal times a squashed version of the same signal, as in `x * sigmoid(x)`."
+    if not two_signals(node):
+        return False
+    one, other = (before(signal) for signal in node.next_functions)
+    is_squashed = any(name in SQUASHING for name in (*one.values(), *other.values()))
+    return is_squashed and bool(one.keys() & other.keys())
 
 
 # %% ../../nbs/2_method/02_hooks.ipynb #c08
@@ -226,7 +298,8 @@ def rectifies(
 ) -> bool:
     "Whether an operation rectifies, or may."
     name = operation(node)
-    if name.startswith(RECTIFIERS + OPAQUE) or chooses_against_numbers(node) or is_root_of_square(node):
+    looks = (chooses_against_numbers, is_root_of_square, is_soft_maximum, gates_itself)
+    if name.startswith(RECTIFIERS + OPAQUE) or any(look(node) for look in looks):
         return True
     return moves and not name.startswith(GATES) and not two_signals(node)
 
@@ -268,31 +341,66 @@ def check_hookable(
 
 
 # %% ../../nbs/2_method/02_hooks.ipynb #c16
-PROBABILITIES = ("sigmoid", "softmax", "logsigmoid", "logsoftmax")
-KEEPS = (*RESHAPES, "clamp", "clampmin", "clampmax", "mul", "div")  # A probability stays one
+PROBABILITIES = ("sigmoid", "hardsigmoid", "softmax", "logsigmoid", "logsoftmax")
+KEEPS = (  # What is made of probabilities alone stays one, or 1 minus one, or the logarithm of one
+    *(*RESHAPES, "cat", "stack", "flip", "expand", "constantpadnd", "tocopy", "nantonum", "where"),
+    *("clamp", "clampmin", "clampmax", "mul", "div", "add", "sub", "rsub", "neg", "mean", "exp", "log"),
+    *("upsamplenearest2d", "upsamplebilinear2d", "upsamplebicubic2d", "avgpool2d"),
+)
 
 
+def is_logistic(
+    node,  # Of autograd's graph
+) -> bool:
+    "Whether an operation is a sigmoid that is not called so, `1 / (1 + exp(-x))`."
+    source = past(sources_of(node)[0], ("add",)) if operation(node) == "reciprocal" else None
+    return source is not None and operation(source) == "exp"
+
+
+def ends_of(
+    node,  # Of autograd's graph
+) -> set:  # Such as {'convolution'}
+    "The last operations that made an output more than another shape, limit, scale or mean."
+    found, todo = set(), [node]
+    while todo:
+        node = todo.pop()
+        signals = [source for source in sources_of(node) if source is not None]
+        if operation(node) in KEEPS and signals:
+            todo += signals
+        else:
+            found.add("sigmoid" if is_logistic(node) else operation(node))
+    return found
+
+
+# %% ../../nbs/2_method/02_hooks.ipynb #c16n
 @once_per_network
 def ends_in(
     model: nn.Module,  # The network, in eval mode
     x: Tensor,  # Images (B, 1, H, W)
 ) -> str:  # Such as 'convolution'; '' without a gradient
-    "The last operation of a network that is more than a change of shape, a limit or a scale."
-    node = past(check_logits(model(x[:1].detach().requires_grad_()), x[:1].shape).grad_fn, KEEPS)
-    return "" if node is None else operation(node)
+    "What a network ends in: one of `PROBABILITIES` if in nothing else."
+    image = x[:1].detach().requires_grad_()
+    logits = check_logits(model(image), image.shape)
+    if logits.grad_fn is None:
+        return ""
+    torch.autograd.grad(logits.sum(), image, allow_unused=True)
+    return min(ends_of(logits.grad_fn), key=lambda name: name in PROBABILITIES)
 
 
 def check_network(
     model: nn.Module,  # The network, in eval mode
     x: Tensor,  # Images (B, 1, H, W)
 ):
-    "Raise `ValueError` unless the network takes float32 and returns one logit a pixel, with a gradient."
+    "Raise `ValueError` unless the network takes such images, float32, and returns one logit a pixel, with a gradient."
     others = {p.dtype for p in model.parameters() if p.is_floating_point()} - {torch.float32}
     try:
         last = ends_in(model, x)
-    except RuntimeError:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as e:
         if not others:
-            raise
+            said = str(e).partition("\n")[0]
+            raise ValueError(f"model cannot be asked for the gradient of such images ({said}); try model(image)") from e
         raise ValueError(f"model must hold weights of float32, not {others.pop()}; use model.float()") from None
     if last in PROBABILITIES:
         raise ValueError(f"model must return logits, not probabilities; leave out its last {last}")

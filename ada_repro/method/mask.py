@@ -7,6 +7,7 @@ __all__ = [
     "FLAT",
     "PROTECT",
     "AT_ONCE",
+    "check_generator",
     "as_maps",
     "check_size",
     "window_sums",
@@ -31,6 +32,22 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..core import as_target, check_choice, check_number, check_tensor
+
+
+# %% ../../nbs/2_method/04_mask.ipynb #c03g
+def check_generator(
+    name: str,  # The argument, as its function calls it
+    value,  # What came; None: torch's own
+    device: str = None,  # Where it must draw: 'cpu' or 'cuda'; None: anywhere
+    needed: bool = False,  # Is None refused?
+):
+    "Raise `ValueError` unless it is a torch generator that draws there."
+    if value is None and not needed:
+        return
+    if not hasattr(value, "initial_seed"):
+        raise ValueError(f"{name} must be a torch.Generator, not {type(value).__name__}; torch.Generator() makes one")
+    if device is not None and value.device.type != device:
+        raise ValueError(f"{name} must draw on the {device}, not on {value.device}; torch.Generator() does")
 
 
 # %% ../../nbs/2_method/04_mask.ipynb #c07
@@ -133,7 +150,7 @@ def protect_target(
     "The mask with the ground truth given back, if it is to be."
     if target is None or protect == "none":
         return mask
-    return mask | as_target("target", target, mask.shape)
+    return mask | as_target("target", target, mask.shape, like=mask)
 
 
 def touches(
@@ -161,8 +178,9 @@ def choose_windows(
     saliency = as_maps(saliency)
     size = check_size(size, saliency.shape[1:])
     check_choice("protect", protect, PROTECT)
+    check_generator("generator", generator, "cpu")
     if target is not None:
-        target = as_target("target", target, saliency.shape)
+        target = as_target("target", target, saliency.shape, like=saliency)
     corners, is_flat = [], []
     for i in range(0, max(len(saliency), 1), AT_ONCE):
         some = slice(i, i + AT_ONCE)
@@ -193,7 +211,7 @@ def occlude(
 ) -> Tensor:  # (B, 1, H, W)
     "Eq. 4: the image times the mask."
     check_tensor("image", image, ("B", 1, "H", "W"), finite=False)
-    mask = as_target("mask", mask, ("B", *image.shape[-2:]))
+    mask = as_target("mask", mask, ("B", *image.shape[-2:]), like=image)
     if len(mask) != len(image) and 1 not in (len(mask), len(image)):
         raise ValueError(f"mask must be one for each of the {len(image)} images, not {len(mask)}")
     return image * mask[:, None]

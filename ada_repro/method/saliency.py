@@ -23,7 +23,9 @@ __all__ = [
     "gradcam_plus_plus",
     "signed_gradcam",
     "occlusion",
+    "check_method",
     "find_layer",
+    "with_graph",
     "explain_images",
     "saliency_map",
 ]
@@ -36,8 +38,8 @@ import torch
 from captum import attr
 from torch import Tensor, nn
 
-from ..core import as_target, check_choice, check_tensor, named_generator
-from .hooks import check_hookable, check_logits, check_network
+from ..core import as_target, check_choice, check_tensor, named_generator, shown
+from .hooks import check_hookable, check_logits, check_module, check_network
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c05
@@ -205,21 +207,36 @@ SIGNS = ("absolute", "signed")
 PRECISIONS = ("float32", "bfloat16")
 
 
+def check_method(
+    method,  # What came
+):
+    "Raise `ValueError` unless it is a name in `SALIENCY`."
+    if not isinstance(method, str) or method not in SALIENCY:
+        raise ValueError(f"No saliency method is called {shown(method)}; known are {', '.join(SALIENCY)}")
+
+
 # %% ../../nbs/2_method/03_saliency.ipynb #c24
 def find_layer(
     model: nn.Module,  # The network
     layer: str,  # The name of one of its modules
 ) -> nn.Module:
     "Raise `ValueError` unless the network has a module of this name."
-    try:
-        return model.get_submodule(layer)
-    except AttributeError:
+    names = [name for name, _ in model.named_modules(remove_duplicate=False) if name]
+    if not isinstance(layer, str) or layer not in names:
         raise ValueError(
-            f"layer must be the name of a module of the network, not {layer!r}; print(model) lists them"
-        ) from None
+            f"layer must be the name of a module of the network, not {shown(layer)}; print(model) lists them"
+        )
+    return model.get_submodule(layer)
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c24b
+def with_graph(
+    values: Tensor,  # Of any kind
+) -> Tensor:  # The same
+    "A tensor that gradients may be asked of; one made in inference mode has to be copied."
+    return values.clone() if values.is_inference() else values
+
+
 def explain_images(
     model: nn.Module,  # In eval mode
     x: Tensor,  # Images (B, 1, H, W), float32
@@ -262,22 +279,23 @@ def saliency_map(
     precision: str = "float32",  # Of the network's arithmetic: 'float32' or 'bfloat16'
 ) -> Tensor:  # Maps (B, H, W), float32; non-negative unless `sign` is 'signed'
     "How much each pixel of each image matters to the network. `ValueError` for what it does not take."
-    if not isinstance(model, nn.Module):
-        raise ValueError(f"model must be a torch.nn.Module, not {type(model).__name__}")
+    check_module(model)
     check_tensor("image", image, ("B", 1, "H", "W"))
-    target = as_target("target", target, (len(image), *image.shape[-2:]))
-    if method not in list(SALIENCY):
-        raise ValueError(f"No saliency method is called {method!r}; known are {', '.join(SALIENCY)}")
+    target = as_target("target", target, (len(image), *image.shape[-2:]), like=image)
+    check_method(method)
     check_choice("explain", explain, EXPLAINED)
     check_choice("sign", sign, SIGNS)
     check_choice("precision", precision, PRECISIONS)
     looked_at = find_layer(model, layer)
+    if not len(image):
+        return torch.zeros_like(image[:, 0], dtype=torch.float32)
     modes = {m: m.training for m in model.modules()}
-    x = image.detach().float()
     try:
         model.eval()
-        with torch.enable_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            maps = explain_images(model, x, target[:, None], method, explain, looked_at)
+        cast = torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        with torch.inference_mode(False), torch.enable_grad(), cast:
+            x = with_graph(image.detach().float())
+            maps = explain_images(model, x, with_graph(target)[:, None], method, explain, looked_at)
     finally:
         for m, training in modes.items():
             m.training = training

@@ -27,8 +27,6 @@ __all__ = [
     "look_at_data",
     "last_figures",
     "basis",
-    "effort",
-    "growth",
     "whole_time",
     "look_at_work",
     "plain_params",
@@ -315,29 +313,7 @@ def basis(
     return "as in the last run" if same else "as in the last run, of another study"
 
 
-def effort(
-    profile: dict,  # Of `params.yaml`
-) -> dict[str, float]:  # Kind of stage -> epochs, times channels, times pixels
-    "What the trainings of a profile take, in a unit of its own."
-    size = profile["model"]["width"] * profile["prepare"]["crop_px"] ** 2
-    in_cycles = profile["ada"]["cycles"] * profile["ada"]["ada_epochs"] * size
-    return {"baseline": profile["train"]["standard_epochs"] * size, "ada": in_cycles, "retrain": in_cycles}
-
-
 # %% ../../nbs/6_pipeline/14_doctor.ipynb #dr24s
-def growth(
-    params: dict,  # Of `read_params`
-    root: Path,  # Of the project
-) -> dict[str, float]:  # Kind of stage -> factor
-    "How much longer trainings take than in the profile whose times are known, by what both ask for."
-    named = re.search(r"--profile (\S+)", last_figures(root))
-    then = params.get(named[1] if named else "laptop")
-    if not then:
-        return {}
-    before, now = effort(then), effort(params["profile"])
-    return {kind: now[kind] / before[kind] for kind in now if before[kind]}
-
-
 def whole_time(
     needs: dict,  # Of `to_run`
     root: Path,  # Of the project
@@ -364,12 +340,14 @@ def look_at_work(
     "What `make repro` would run, and for how long."
     from ada_repro.pipeline.books import Records, to_run
     from ada_repro.pipeline.engine import count_jobs
+    from ada_repro.pipeline.progress import growth
 
     needs = to_run(Records(), [])
     if not needs:
         return Look("Would run", "nothing: tables and figures are up to date")
     kinds = ", ".join(dict.fromkeys(stage.partition("@")[0] for stage in needs))
-    factors = growth(params, root)
+    named = re.search(r"--profile (\S+)", last_figures(root))
+    factors = growth(params, named[1] if named else "laptop")
     time = whole_time(needs, root, count_jobs(params), factors)
     rests = basis(root, f"{params['data']['dataset']}-{params['profile']['name']}")
     if any(factor != 1 for factor in factors.values()):

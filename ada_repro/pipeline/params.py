@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = [
     "KINDS",
+    "OPTIONAL",
     "RUNNER",
     "check_names",
     "read_params",
     "parse_words",
     "plain_value",
     "typed",
+    "check_complete",
     "stage_parameters",
     "check_spelling",
 ]
@@ -33,6 +35,11 @@ def check_names(
     if isinstance(value, str) and (not re.fullmatch(r"\w[\w.-]*", value) or ".." in value):
         raise ValueError(f"params.yaml: {value!r} is not a plain name. Use letters, digits, _ - and . only")
     if isinstance(value, dict):
+        for name in value:
+            if not isinstance(name, str):
+                raise ValueError(
+                    f"params.yaml: {name!r} stands where a name should; write name: value, and 0.5 for 0,5"
+                )
         check_names([*value, *value.values()])
     if isinstance(value, list):
         for part in value:
@@ -50,8 +57,9 @@ def read_params(
     if not isinstance(params, dict):
         raise ValueError(f"{path.name} holds no parameters. Take it from the repository again")
     for name in ("profile", "data"):
-        if isinstance(params.get(name), str):
-            raise ValueError(f"{path.name}: {name} must point to a section. Write {name}: *{params[name]}")
+        if name in params and not isinstance(params[name], dict):
+            meant = params[name] if isinstance(params[name], str) else "..."
+            raise ValueError(f"{path.name}: {name} must point to a section. Write {name}: *{meant}")
     variants = params.get("variants", [])
     if not isinstance(variants, list) or not all(isinstance(told, dict) and "arm" in told for told in variants):
         raise ValueError(f"{path.name}: variants must be a list of sections that name an arm; [] for none")
@@ -108,6 +116,25 @@ def typed(
 
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #c14
+OPTIONAL = {"exact"}  # false where it is not named
+
+
+def check_complete(
+    params: dict,  # Of `read_params`
+):
+    "Raise `ValueError` for what the chosen profile lacks and another profile has."
+    profile = params.get("profile", {})
+    profiles = [told for told in params.values() if isinstance(told, dict) and isinstance(told.get("prepare"), dict)]
+    for other in profiles:
+        for section, told in other.items():
+            if not isinstance(profile.get(section), type(told)):
+                raise ValueError(f"params.yaml: the profile's {section} is missing, or not what it is in another one")
+            missing = sorted(told.keys() - profile[section].keys() - OPTIONAL) if isinstance(told, dict) else []
+            if missing:
+                raise ValueError(f"params.yaml: {section} has no {missing[0]}. Copy it from another profile")
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #c14n
 RUNNER = ("threads", "exact", "variants")  # for the runner and the graph, not for the notebook
 
 

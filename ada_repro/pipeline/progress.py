@@ -15,6 +15,8 @@ __all__ = [
     "seconds_in",
     "earlier",
     "shares",
+    "effort",
+    "growth",
     "Seen",
     "Times",
     "play_through",
@@ -153,6 +155,27 @@ def shares(
     kinds = means([(kind_of(run), seconds) for run, seconds in runs.items()])
     arms = means([(arm_of(run), seconds) for run, seconds in runs.items()])
     return {arm: seconds / max(1e-9, kinds[kind_of(arm)]) for arm, seconds in arms.items()}
+
+
+# %% ../../nbs/6_pipeline/10_progress.ipynb #p03h
+def effort(
+    profile: dict,  # Of `params.yaml`
+) -> dict[str, float]:  # Kind of stage -> epochs, times channels, times pixels
+    "What the trainings of a profile take, in a unit of its own."
+    size = profile["model"]["width"] * profile["prepare"]["crop_px"] ** 2
+    in_cycles = profile["ada"]["cycles"] * profile["ada"]["ada_epochs"] * size
+    return {"baseline": profile["train"]["standard_epochs"] * size, "ada": in_cycles, "retrain": in_cycles}
+
+
+def growth(
+    params: dict,  # Of `read_params`
+    then: str,  # Name of the profile whose times are known
+) -> dict[str, float]:  # Kind of stage -> factor
+    "How much longer trainings take than in the profile whose times are known, by what both ask for."
+    if then not in params:
+        return {}
+    before, now = effort(params[then]), effort(params["profile"])
+    return {kind: now[kind] / before[kind] for kind in now if before[kind]}
 
 
 # %% ../../nbs/6_pipeline/10_progress.ipynb #p04

@@ -4,10 +4,13 @@
 
 # %% auto #0
 __all__ = [
+    "LEAST_SIGMA_PX",
+    "RANGES",
     "Draws",
     "spread_matrix",
     "check_ranges",
     "draw",
+    "is_exact",
     "product",
     "affine_matrix",
     "source_grid",
@@ -17,13 +20,15 @@ __all__ = [
 ]
 
 # %% ../../nbs/3_train/01_augment.ipynb #c02
+import os
 from dataclasses import dataclass, fields
 from math import ceil, pi, sqrt
 
 import torch
 import torch.nn.functional as F
 
-from ..core import check_number, is_exact
+from ..core import check_number
+from ..method.mask import check_generator
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c05n
@@ -44,11 +49,15 @@ class Draws:
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c06n
+LEAST_SIGMA_PX = 0.1  # a finer lattice would fill the memory
+
+
 def spread_matrix(
     size: int,  # Side of the image, pixels
     sigma_px: float,  # Width of a bump and distance between nodes, pixels
 ) -> torch.Tensor:  # (size, nodes), rows of length 1
-    "Gaussian bumps on a lattice that reaches three sigma beyond the image."
+    "Gaussian bumps on a lattice that reaches three sigma beyond the image; `ValueError` for bumps too fine."
+    check_number("elastic_sigma in pixels", sigma_px, LEAST_SIGMA_PX)
     nodes = torch.arange(-3, ceil(size / sigma_px) + 4) * sigma_px
     exponents = -((torch.arange(size)[:, None] - nodes) ** 2) / (2 * sigma_px**2)
     bumps = exponents.double().exp().float()  # rounded from more digits than libraries differ in
@@ -57,6 +66,9 @@ def spread_matrix(
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c07
+RANGES = ("rotation_deg", "shift", "scaling", "channel_shift", "elastic_alpha", "elastic_sigma", "elastic_p")
+
+
 def check_ranges(
     rotation_deg: float,  # As in `draw`
     shift: float,  # As in `draw`
@@ -91,7 +103,9 @@ def draw(
     elastic_p: float = 0.3,  # How often there is a deformation
 ) -> Draws:
     "Draw the augmentation of a batch; `ValueError` for a range that is none."
-    check_number("size", size, 0, whole=True, ends="(]")
+    n = check_number("n", n, 0, whole=True)
+    size = check_number("size", size, 0, whole=True, ends="(]")
+    check_generator("generator", generator, needed=True)
     check_number("spacing_mm", spacing_mm, 0, ends="(]")
     check_ranges(rotation_deg, shift, scaling, channel_shift, elastic_alpha, elastic_sigma, elastic_p)
     device = generator.device
@@ -113,6 +127,11 @@ def draw(
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c17q
+def is_exact() -> bool:
+    "Whether processors of all makers are to compute the same bits; `pipeline.kernel` says so."
+    return "ADA_REPRO_EXACT" in os.environ
+
+
 def product(
     left: torch.Tensor,  # (..., n, k)
     right: torch.Tensor,  # (..., k, m)
@@ -162,6 +181,11 @@ def check_batch(
 ):
     "Raise `ValueError` if the draws are for a batch of another shape."
     n, size = len(draws.scale), len(draws.spread)
+    kind = images.dtype if isinstance(images, torch.Tensor) else type(images).__name__
+    if kind != torch.float32:
+        raise ValueError(
+            f"images must be a torch tensor of float32, not {kind}; torch.as_tensor(...).float() makes one"
+        )
     shapes_fit = images.shape == (n, 1, size, size) and targets.shape[:1] + targets.shape[2:] == (n, size, size)
     if not shapes_fit or targets.dtype != torch.bool:
         raise ValueError(

@@ -15,6 +15,7 @@ __all__ = [
     "check_list",
     "check_fold",
     "check_arm",
+    "check_variant",
     "check_value",
     "read_how",
     "check_machine",
@@ -22,16 +23,18 @@ __all__ = [
 ]
 
 # %% ../../nbs/3_train/05_choices.ipynb #c02
+import re
 from math import inf
 
 import torch
 
 from ..core import check_choice, check_number
 from ..data.bids import BY_DEFAULT, Bids
-from ..method.arms import check_study_arms
+from ..method.arms import check_arms, check_study_arms
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS
 from ..method.unet import UNet
+from .augment import LEAST_SIGMA_PX
 from .batches import AUGMENT_COPIES, FILLS
 
 # %% ../../nbs/3_train/05_choices.ipynb #c04
@@ -104,6 +107,15 @@ def check_arm(
     check_study_arms([arm])
 
 
+def check_variant(
+    arm,  # Of a variant
+):
+    "Raise `ValueError` unless it is the name of an arm, perhaps with a choice behind a point."
+    if not isinstance(arm, str) or not re.fullmatch(r"\w+(\.\w+)?", arm):
+        raise ValueError(f"params.yaml: a variant must be called <arm>.<choice>, such as gradcam.forbid, not {arm!r}")
+    check_arms([arm])
+
+
 LISTS = {  # What each part of a list must be
     **dict.fromkeys(("seeds", "retrain_seeds"), lambda where, seed: check_number(where, seed, *SEED)),
     "methods": lambda where, method: check_choice(where, method, SALIENCY),
@@ -165,6 +177,8 @@ def check_params(
     variants = params.get("variants", [])
     if variants:
         check_list("params.yaml: arms of variants", [variant["arm"] for variant in variants])
+    for variant in variants:
+        check_variant(variant["arm"])
     sections |= {f"variants.{variant['arm']}": variant for variant in variants}
     for section, told in sections.items():
         for name, value in told.items():
@@ -176,4 +190,7 @@ def check_params(
     size, crop_px = params["profile"]["ada"]["size"], params["profile"]["prepare"]["crop_px"]
     if crop_px % 8:
         raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")
-    check_number("params.yaml: ada.size (int)", size, 1, crop_px, whole=True)
+    for side in (size, *(variant["size"] for variant in variants if "size" in variant)):
+        check_number("params.yaml: ada.size (int)", side, 1, crop_px, whole=True)
+    sigma_px = params["profile"]["augment"]["elastic_sigma"] * 0.25 / params["profile"]["prepare"]["spacing_mm"]
+    check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)

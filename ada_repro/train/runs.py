@@ -20,6 +20,7 @@ __all__ = [
     "module_version",
     "run_record",
     "context_dice",
+    "folder_hash",
     "run_key",
     "first_record",
     "ends_cycle",
@@ -54,8 +55,6 @@ from ada_repro.core import (
     ROOT,
     TimeIsUp,
     best_device,
-    folder_hash,
-    is_exact,
     run_named,
     time_is_up,
     whole_file,
@@ -67,6 +66,7 @@ from ..data.slices import Slices, load_slices
 from ..data.tables import save_table
 from ..method.arms import arm_maps, kept
 from ..method.unet import UNet
+from .augment import is_exact
 from .training import State, cpu_weights, mean_dice, predict, train
 
 
@@ -250,6 +250,19 @@ def context_dice(
     "The validation DSC where all but the grey matter is removed."
     alone = validation.images * validation.consensus[:, None]
     return mean_dice(predict(model, alone, threshold), validation.consensus)
+
+
+# %% ../../nbs/3_train/04_runs.ipynb #h02
+def folder_hash(
+    folder: Path,  # Folder whose files are hashed, names included
+    pattern: str = "*",  # Which of them
+) -> str:  # SHA-256, hexadecimal
+    "One hash for everything in a folder."
+    h = hashlib.sha256()
+    for p in sorted(folder.rglob(pattern)):
+        if p.is_file():
+            h.update(f"{p.relative_to(folder)}\0".encode() + hashlib.sha256(p.read_bytes()).digest())
+    return h.hexdigest()
 
 
 # %% ../../nbs/3_train/04_runs.ipynb #c13n

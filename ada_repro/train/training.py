@@ -4,7 +4,6 @@
 
 # %% auto #0
 __all__ = [
-    "OPTIONS",
     "dice_loss",
     "State",
     "new_state",
@@ -20,7 +19,7 @@ __all__ = [
     "cpu_weights",
     "is_highest",
     "validate",
-    "check_slices",
+    "check_state",
     "check_numbers",
     "check_augmentation",
     "check_choices",
@@ -37,21 +36,22 @@ import torch
 from torch import Tensor, nn
 
 from ada_repro.core import (
+    as_target,
     best_device,
     check_choice,
     check_number,
     check_tensor,
-    is_exact,
     name_seed,
     named_generator,
 )
 
-from ..data.slices import Slices, some_people
+from ..data.slices import Slices, check_marked, check_slices, some_people
 from ..method.arms import arm_windows, check_arms, draws_of, kept
+from ..method.hooks import check_logits, check_module
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SIGNS
 from ..method.unet import UNet
-from .augment import draw
+from .augment import RANGES, draw, is_exact
 from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
 
 
@@ -61,7 +61,8 @@ def dice_loss(
     target: Tensor,  # (B, 1, H, W), bool
     smooth: float = 1.0,  # Added above and below, in pixels
 ) -> Tensor:  # Scalar in [-1, 0]
-    "Minus the soft Dice coefficient of the batch."
+    "Minus the soft Dice coefficient of the batch; `ValueError` for a target of another shape, or of probabilities."
+    target = as_target("target", target, tuple(logits.shape), like=logits)
     found, wanted = logits.float().sigmoid(), target.float()
     return -(2 * (found * wanted).sum() + smooth) / (found.sum() + wanted.sum() + smooth)
 
@@ -241,17 +242,21 @@ def predict(
     check_tensor("images", images, ("N", 1, "H", "W"))
     check_number("threshold", threshold, 0, 1, ends="()")
     batch_size = check_number("batch_size", batch_size, 1, whole=True)
+    check_module(model)
     model.eval()
     least = math.log(threshold / (1 - threshold))
+    images = images.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype))
     batches = (x.contiguous(memory_format=torch.channels_last) for x in images.split(batch_size))
-    return torch.cat([model(x)[:, 0] > least for x in batches])
+    return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches])
 
 
 def slice_dice(
     pred: Tensor,  # (N, H, W), bool
     target: Tensor,  # (N, H, W), bool, none of them empty
 ) -> Tensor:  # (N,), 0-100
-    "The Dice coefficient of each slice."
+    "The Dice coefficient of each slice; `ValueError` for what are no masks of one shape."
+    pred = as_target("pred", pred, ("N", "H", "W"))
+    target = as_target("target", target, tuple(pred.shape), like=pred)
     return 200 * (pred & target).sum((1, 2)) / (pred.sum((1, 2)) + target.sum((1, 2)))
 
 
@@ -308,14 +313,12 @@ def validate(
 
 
 # %% ../../nbs/3_train/03_training.ipynb #t02
-def check_slices(
-    slices: Slices,  # Training or validation slices
-    name: str,  # Which, for the message
+def check_state(
+    state: State,  # Where to begin
 ):
-    "Raise `ValueError` for slices that no network can be trained or judged on."
-    check_tensor(f"the images of {name}", slices.images, ("N", 1, "H", "W"))
-    if len(slices.images) == 0:
-        raise ValueError(f"{name} must hold a slice, and holds none")
+    "Raise `ValueError` for what is no state."
+    if not isinstance(state, State):
+        raise ValueError(f"state must be a State, of `new_state`, not {type(state).__name__}")
 
 
 def check_numbers(
@@ -324,13 +327,13 @@ def check_numbers(
     ada_epochs: int,  # As in `train`
     batch_size: int,  # As in `train`
     threshold: float,  # As in `train`
-):
+) -> int:  # The batch size
     "Raise `ValueError` for a number of epochs, cycles or images that is none, and for a threshold that cannot be."
     check_number("standard_epochs", standard_epochs, 0, whole=True)
     check_number("cycles", cycles, 0, whole=True)
     check_number("ada_epochs", ada_epochs, 0, whole=True)
-    check_number("batch_size", batch_size, 1, whole=True)
     check_number("threshold", threshold, 0, 1, ends="()")
+    return check_number("batch_size", batch_size, 1, whole=True)
 
 
 def check_augmentation(
@@ -338,16 +341,17 @@ def check_augmentation(
     augmentation: dict,  # As in `train`
 ):
     "Raise `ValueError` for what `augment.draw` cannot be told: it is drawn once."
+    if not isinstance(augmentation, dict):
+        raise ValueError(f"augmentation must be a dict, not {type(augmentation).__name__}")
+    for name in augmentation:
+        check_choice("an augmentation", name, RANGES)
     generator = named_generator("trial")
     draw(1, data.images.shape[-1], generator, data.table.spacing_mm.iloc[0], **augmentation)
 
 
 # %% ../../nbs/3_train/03_training.ipynb #t02b
-OPTIONS = {"flat": FLAT, "explain": tuple(EXPLAINED), "sign": SIGNS, "precision": PRECISIONS}
-
-
 def check_choices(
-    model: nn.Module,  # The network, whose layers may be named
+    state: State,  # As in `train`; the layers of its network may be named
     arm: str,  # As in `train`
     protect: str,  # As in `train`
     fill: str,  # As in `train`
@@ -355,11 +359,13 @@ def check_choices(
     options: dict,  # As in `train`
 ):
     "Raise `ValueError` for a word that `train` does not know."
+    check_state(state)
     check_arms([arm])
     check_choice("protect", protect, PROTECT)
     check_choice("fill", fill, FILLS)
     check_choice("augment_copies", augment_copies, AUGMENT_COPIES)
-    known = OPTIONS | {"layer": [name for name, _ in model.named_modules() if name]}
+    known = {"flat": FLAT, "explain": tuple(EXPLAINED), "sign": SIGNS, "precision": PRECISIONS}
+    known["layer"] = [name for name, _ in state.model.named_modules() if name]
     for name, value in options.items():
         check_choice("an option", name, known)
         check_choice(name, value, known[name])
@@ -385,10 +391,10 @@ def train(
     **options,  # Of `arm_windows`: flat, explain, sign, layer
 ):
     "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
-    check_slices(data, "the training data")
-    check_slices(validation, "the validation data")
-    check_choices(state.model, arm, protect, fill, augment_copies, options)
-    check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
+    data = check_slices(data, "the training data")
+    validation = check_marked(check_slices(validation, "the validation data"), "the validation data")
+    check_choices(state, arm, protect, fill, augment_copies, options)
+    batch_size = check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
     seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
     check_augmentation(data, augmentation)

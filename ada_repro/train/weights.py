@@ -28,7 +28,7 @@ import safetensors.torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..core import ROOT, DataError, Run, whole_folder, write_json
+from ..core import ROOT, DataError, Run, shown, whole_folder, write_json
 from ..data.tables import read_table
 from ..method.arms import arm_name
 from .runs import network
@@ -145,9 +145,12 @@ def read_card(
     if not path.is_file():
         raise DataError(path, "is missing", remedy)
     try:
-        return json.loads(path.read_text())
+        card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
-        raise DataError(path, "is not a card that can be read", remedy) from None
+        card = None
+    if not isinstance(card, dict) or not isinstance(card.get("arms"), dict) or "width" not in card:
+        raise DataError(path, "is not a card that can be read", remedy)
+    return card
 
 
 # %% ../../nbs/3_train/06_weights.ipynb #w06b
@@ -156,12 +159,13 @@ def load_weights(
     folder: Path = WEIGHTS,  # Written by `write_weights`
 ) -> nn.Module:  # float32, in eval mode, on the best device
     "The network with the published weights of an arm; `DataError` if they are missing or not what the card says."
+    folder = Path(folder)
     remedy = (
         f"Restore it with `git checkout -- {folder.name}`, or make it again: `dvc repro weights` writes data/weights"
     )
     card = read_card(folder, remedy)
-    if arm not in card["arms"]:
-        raise DataError(folder, f"holds no weights of an arm {arm!r}", f"Choose one of {', '.join(card['arms'])}")
+    if not isinstance(arm, str) or arm not in card["arms"]:
+        raise DataError(folder, f"holds no weights of an arm {shown(arm)}", f"Choose one of {', '.join(card['arms'])}")
     path = folder / card["arms"][arm]["file"]
     if not path.is_file():
         raise DataError(path, "is missing", remedy)

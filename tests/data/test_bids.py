@@ -464,3 +464,50 @@ def test_the_grid_may_be_trusted(own, tmp_path):
     assert report["orientation"] == "grid" and "states no orientation" in report["inventory"][3]["notes"][0]
     with pytest.raises(ValueError, match="orientation must be one of"):
         prepare("bids", own, tmp_path / "slices", 0.5, 40, orientation="any", **LESION)
+
+
+# What was left out without a word
+def test_large_letters_leave_nobody_out(own):
+    before = list_subjects("bids", own, how=Bids(**LESION))
+    for name in ("sub-002_T2w.nii.gz", "sub-10_T2w_lesion.nii.gz"):
+        (path,) = own.rglob(name)
+        path.rename(path.with_name(name.replace(".nii.gz", ".NII.GZ")))
+    assert list_subjects("bids", own, how=Bids(**LESION)) == before
+    assert check("bids", own, how=Bids(**LESION)) == []
+    (own / "sub-10").rename(own / "Sub-10")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert problem.endswith("Sub-10: is a person's folder, but does not begin with sub- in small letters. Rename it.")
+
+
+@pytest.mark.parametrize("share, fold, who", [(0, "paper", "validates"), (1, "paper", "trains"), (0.2, "X", "trains")])
+def test_a_fold_without_a_side_is_seen_before_anything_runs(share, fold, who, own):
+    (own / "participants.tsv").write_text(
+        "participant_id\tsite\n" + "".join(f"{p.name}\tX\n" for p in own.glob("sub-*"))
+    )
+    with pytest.raises(DataError, match=f"has nobody who {who} in the fold {fold}"):
+        check_dataset("bids", own, Bids(**LESION, val_share=share), [fold])
+
+
+@pytest.mark.parametrize("make", [lambda path: path.mkdir(), lambda path: path.symlink_to(".git/annex/nowhere")])
+def test_a_table_of_people_that_cannot_be_read_is_a_fault(make, own):
+    (own / "participants.tsv").unlink()
+    make(own / "participants.tsv")
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "participants.tsv: cannot be read (" in problem and "\n" not in problem
+
+
+@pytest.mark.parametrize(
+    "said, site", [("n/a", "unknown"), ("X\0Y", "X Y"), ("X\ud800 Y", "X Y"), ("X\x07", "X"), ("NA", "NA")]
+)
+def test_a_site_can_be_printed(said, site, own):
+    (own / "participants.tsv").unlink()
+    (own / "sub-10" / "anat" / "sub-10_T2w.json").write_text(json.dumps({"InstitutionName": said}))
+    subjects = list_subjects("bids", own, how=Bids(**LESION))
+    assert {s.site for s in subjects if s.subject == "sub-10"} == {site}
+
+
+def test_several_masks_are_named_each(own):
+    mask = own / "sub-10" / "anat" / "sub-10_T2w_lesion.nii.gz"
+    shutil.copy(mask, mask.with_name("sub-10_lesion.nii.gz"))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "sub-10_T2w_lesion.nii.gz and " in problem and "sub-10_lesion.nii.gz" in problem

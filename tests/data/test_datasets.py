@@ -16,12 +16,13 @@ import pytest
 from safetensors.torch import save_file
 from scans import CHALLENGE, REAL, arrays, needs_real, spoil, write
 
-from ada_repro.core import ROOT, DataError, folder_hash
+from ada_repro.core import ROOT, DataError
 from ada_repro.data.datasets import check, check_dataset, main, prepare
 from ada_repro.data.slices import load_slices
 from ada_repro.data.subjects import DATASETS, Subject, dataset_layout
 from ada_repro.data.tables import read_table, save_table
 from ada_repro.method.unet import UNet
+from ada_repro.train.runs import folder_hash
 
 
 def test_scgm_layout(challenge, tmp_path, capsys):

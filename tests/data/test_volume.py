@@ -1195,3 +1195,42 @@ def test_contrast_of_real_scans_and_of_swapped_ones(tmp_path):
         swapped[:n, :n] = v.image[:n, :n].swapaxes(0, 1)
         for wrong in (swapped, v.image[::-1], v.image[:, ::-1], v.image[..., ::-1]):
             assert not measure_contrast(wrong, v.masks, v.cord, v.spacing_mm).is_seen("brighter")
+
+
+# Names and what stands in place of a file
+@pytest.mark.parametrize("ending", [".NII.GZ", ".Nii.gz", ".NII", ".nii.GZ"])
+def test_an_ending_in_large_letters_is_the_same_ending(ending, files):
+    truth, path = read(files), files["one"]
+    raw = path.read_bytes()
+    large = path.with_name(f"one{ending}")
+    path.rename(large)
+    large.write_bytes(raw if ending.lower().endswith("gz") else gzip.decompress(raw))
+    assert same(read(files), truth) and same(read(files | {"one": large}), truth)
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="stands there a second time"):
+        read(files)
+
+
+@pytest.mark.parametrize(
+    "said", ["version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "/annex/objects/MD5E-1"]
+)
+def test_what_git_has_not_fetched_is_to_be_fetched(said, files):
+    files["two"].write_text(said)
+    with pytest.raises(DataError, match="two.nii.gz: points to a file that is not here. Fetch that file"):
+        read(files)
+
+
+def test_what_read_volume_cannot_be_told(files):
+    told = {"orientation": "Grid"}, {"labels": 1}, {"labels": "01"}, {"labels": (0.5,)}, {"limits": None}
+    for wrong in told:
+        with pytest.raises(ValueError, match=next(iter(wrong))) as e:
+            read_volume(files["scan"], files["one"], **wrong)
+        assert "\n" not in str(e.value)
+    for path in (None, 3, b"scan.nii"):
+        with pytest.raises(ValueError, match="the path of a scan or mask must be"):
+            read_volume(path, files["one"])
+    with pytest.raises(ValueError, match="contrast must be one of 'brighter', 'darker', 'any', not 'bright'"):
+        Limits(contrast="bright")
+    with pytest.raises(DataError, match="is missing") as e:
+        read_volume(files["scan"].with_name("a\nb.nii.gz"), files["one"])
+    assert "\n" not in str(e.value)

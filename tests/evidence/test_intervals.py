@@ -6,6 +6,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 from test_scores import made_up_scores
 
@@ -397,3 +398,20 @@ def test_two_sessions_of_a_person_are_one_subject_and_a_fold_is_a_key():
     both = pd.concat([rows.assign(arm="a"), rows.assign(arm="b", DSC=rows.DSC + 2)])
     gaps = gap(both, ["b"], ["a"])
     assert np.allclose(gaps.DSC, 2) and crossed_table(gaps, "DSC")[0].shape == (3, 3)
+
+
+def test_tables_of_any_kind():
+    values = np.random.default_rng(0).normal(80, 1, (3, 5))
+    wanted = crossed_interval(values)
+    hole = np.where(np.arange(15).reshape(3, 5) == 7, np.nan, values)
+    masked = np.ma.masked_array(values, mask=np.isnan(hole))
+    assert crossed_interval(torch.tensor(values, requires_grad=True)) == wanted
+    assert crossed_interval(pd.DataFrame(values)) == crossed_interval(values.tolist()) == wanted
+    assert crossed_interval(masked) == crossed_interval(hole) != wanted
+
+
+@pytest.mark.parametrize("wrong", [np.full((3, 5), np.inf), np.ones((3, 5)) + 1j, [["1", "2"]] * 2, [[1, 2], [3]]])
+def test_what_is_no_table_of_numbers(wrong):
+    for asked in (crossed_interval, prediction_interval, seed_mean):
+        with pytest.raises(ValueError, match="must be"):
+            asked(wrong)

@@ -62,3 +62,18 @@ def test_examples_must_show_one_slice(tmp_path):
         )
     with pytest.raises(DataError, match="gradcam-paper-0.*another slice"):
         read_examples(tmp_path, ["gradcam", "vanilla"], "paper", 0)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int64, float])
+def test_windows_and_masks_of_any_kind_of_number(kind):
+    assert window_iou(np.array([[0, 0]], kind), np.array([[1, 1]], kind), 4)[0] == pytest.approx(9 / 23)
+    masks = np.ones((2, 8, 8), kind)
+    masks[0, :4], masks[1, 2:6] = 0, 0
+    assert np.allclose(mask_iou(masks), [[1, 1 / 3], [1 / 3, 1]])
+    assert chance_iou(np.uint8(16), np.uint8(4)) == chance_iou(16, 4)
+
+
+@pytest.mark.parametrize("told", [(16, 0), (16.5, 4), ("16", 4), (True, True), (16, 4, 0.5, 3)])
+def test_windows_that_cannot_be(told):
+    with pytest.raises(ValueError, match="must be a whole number"):
+        chance_iou(*told)

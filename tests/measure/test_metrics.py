@@ -347,3 +347,11 @@ def test_other_refusals():
         score_copies(SOME, SOME, (1, 1))
     with pytest.raises(ValueError, match="ercentile"):
         hausdorff_distance(SOME, SOME, percentile=101)
+
+
+def test_masks_without_pixels_and_of_ragged_rows():
+    assert np.isnan(hausdorff_rows(np.zeros((0, 8)), np.zeros((0, 8))))
+    with pytest.raises(ValueError, match="pred must not be inhomogeneous; give rows"):
+        dice_score([[1, 0], [1]], [[1, 0], [0, 1]])
+    with pytest.raises(ValueError, match="masked"):
+        dice_score(np.ma.masked_array(np.eye(4), mask=np.eye(4) > 0), np.eye(4))

@@ -231,3 +231,25 @@ def test_whole_images_through_the_layers_are_those_of_the_network():
     with torch.no_grad():
         assert torch.allclose(wholes_through(layers_of(model), x), model(x), atol=1e-5)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"threshold": 1}, {"threshold": 0}, {"near_px": -1}, {"near_px": "2"}, {"size": 0}, {"size": 99}, {"model": abs}]
+    + [{"precision": "float16"}],
+    ids=str,
+)
+def test_what_evaluate_cannot_be_told(scored, wrong):
+    told = {"model": scored[1], "slices": scored[0], "size": 5, "near_px": 2.5} | wrong
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))} must") as error:
+        evaluate(**told)
+    assert "\n" not in str(error.value)
+
+
+def test_slices_with_nothing_to_score_are_refused(scored):
+    slices, model = scored[:2]
+    few = Slices(slices.images[:1], slices.targets[:1] & False, slices.table[:1])
+    with pytest.raises(ValueError, match="must mark something in each slice"):
+        evaluate(model, few, 5, 2.5)
+    with pytest.raises(ValueError, match="image must have the shape"):
+        predict_occluded(model, slices.images[:2], torch.zeros(1, 2, dtype=torch.long), 5)

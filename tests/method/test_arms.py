@@ -324,3 +324,11 @@ def test_shuffled_flags_go_with_their_windows(model, data, monkeypatch):
     own, shuffled = (windows(arm, model, data) for arm in ("vanilla", "shuffled_vanilla"))
     order = another(len(data), replay("vanilla", model, data))
     assert torch.equal(shuffled[0], own[0][order]) and torch.equal(shuffled[1], own[1][order])
+
+
+def test_what_is_no_name_is_no_arm_and_one_image_has_no_other():
+    for arm in (None, 3, ["gradcam"]):
+        with pytest.raises(ValueError, match="No arm is called"):
+            check_arms([arm])
+    with pytest.raises(ValueError, match="at least 2, not 1"):
+        another(1, torch.Generator())

@@ -71,3 +71,12 @@ def test_wrong_words_are_refused_in_one_line(wrong):
     with pytest.raises(ValueError) as error:
         ada_copies(UNet(4), images, targets, **told)
     assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("method", ["vanilla", "random"])
+def test_options_are_checked_whichever_method_uses_them(method):
+    images, targets = batch()
+    for wrong in ({"sign": "abs"}, {"flat": "corner"}):
+        with pytest.raises(ValueError):
+            ada_copies(UNet(4), images, targets, method, 5, **wrong)
+    assert ada_copies(UNet(4), images[:0], targets.numpy()[:0], method, 5).shape == (0, 1, 16, 16)

@@ -181,3 +181,21 @@ def test_hundred_copies_at_the_papers_size():
 
 def test_a_corner_outside_hides_nothing():
     assert window_mask(torch.tensor([[-4, -4]]), 4, (8, 8)).all()
+
+
+@pytest.mark.parametrize("protect", ["keep", "forbid", "none"])
+def test_a_target_of_numpy_makes_the_mask_of_the_tensor(protect):
+    maps, target = torch.rand(3, 12, 12, generator=named_generator("numpy")), torch.zeros(3, 12, 12, dtype=torch.bool)
+    target[:, 4:8, 4:8] = True
+    wanted = build_mask(maps, 4, target, protect)
+    for same in (target.numpy(), target.numpy().astype(np.uint8), target.double().numpy()):
+        mask = build_mask(maps, 4, same, protect)
+        assert mask.dtype == torch.bool and torch.equal(mask, wanted) and torch.equal(~mask, ~wanted)
+    image = maps[:, None]
+    assert torch.equal(occlude(image, wanted.numpy()), occlude(image, wanted))
+
+
+def test_what_draws_is_a_generator_on_the_cpu():
+    for wrong in (0, np.random.default_rng(0)):
+        with pytest.raises(ValueError, match="must be a torch.Generator"):
+            build_mask(torch.zeros(1, 8, 8), 4, generator=wrong)

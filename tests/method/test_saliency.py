@@ -345,6 +345,17 @@ class Returns(nn.Module):
         (1, lambda y: y.sigmoid(), "not probabilities; leave out its last sigmoid"),
         (2, lambda y: y.softmax(1)[:, 1:], "not probabilities; leave out its last softmax"),
         (2, lambda y: y.softmax(1)[:, 1].unsqueeze(1), "not probabilities; leave out its last softmax"),
+        (1, lambda y: 1 / (1 + torch.exp(-y)), "not probabilities; leave out its last sigmoid"),
+        (1, lambda y: 1 - y.sigmoid(), "not probabilities; leave out its last sigmoid"),
+        (1, lambda y: (y.sigmoid() + 1e-6).log(), "not probabilities; leave out its last sigmoid"),
+        (1, lambda y: (y.sigmoid() + y.flip(3).sigmoid().flip(3)) / 2, "not probabilities; leave out its last sigmoid"),
+        (1, lambda y: F.pad(y.sigmoid()[..., 1:-1], (1, 1)), "not probabilities; leave out its last sigmoid"),
+        (
+            1,
+            lambda y: F.interpolate(F.hardsigmoid(y), scale_factor=1.0),
+            "not probabilities; leave out its last hardsigmoid",
+        ),
+        (1, lambda y: y.to(torch.complex64), "not torch.complex64"),
     ],
 )
 def test_what_is_not_one_logit_a_pixel(scene, method, channels, change, words):
@@ -392,6 +403,20 @@ class Leaky(nn.ReLU):
 class Ending(nn.Sequential):
     def forward(self, x):
         return super().forward(x).relu_()
+
+
+class SwishByHand(torch.autograd.Function):
+    "As some libraries write it to save memory."
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * x.sigmoid()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        gate = ctx.saved_tensors[0].sigmoid()
+        return gradient * gate * (1 + ctx.saved_tensors[0] * (1 - gate))
 
 
 REFUSED = {
@@ -452,6 +477,17 @@ REFUSED = {
     "hardswish": F.hardswish,
     "softshrink": F.softshrink,
     "hardshrink": F.hardshrink,
+    "swish by hand": lambda x: x * torch.sigmoid(50 * x),
+    "swish, its halves scaled": lambda x: (2 * x) * (x + 1).sigmoid(),
+    "hardswish by hand": lambda x: x * F.hardsigmoid(9 * x),
+    "gelu by erf": lambda x: 0.5 * x * (1 + torch.erf(x / 2**0.5)),
+    "gelu by tanh": lambda x: 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3))),
+    "swish of its own gradient": SwishByHand.apply,
+    "softplus by hand": lambda x: torch.log1p(torch.exp(x)),
+    "logsumexp with 0": lambda x: torch.logsumexp(torch.stack([x, torch.zeros_like(x)]), 0),
+    "larger of the two ends": lambda x: torch.aminmax(torch.stack([x, torch.zeros_like(x)]), dim=0)[1],
+    "root by power": lambda x: (x + (x**2) ** 0.5) / 2,
+    "reciprocal root": lambda x: (x + x * x * (x * x + 1e-6).rsqrt()) / 2,
     "scripted": torch.jit.script(nn.Sequential(nn.Conv2d(4, 4, 1), nn.ReLU())),
     "checkpoint": lambda x: torch.utils.checkpoint.checkpoint(torch.relu, x, use_reentrant=False),
 }
@@ -459,9 +495,14 @@ ALLOWED = {
     "nothing": lambda x: x,
     "nn.ReLU": nn.ReLU(),
     "in place": nn.ReLU(inplace=True),
-    "sigmoid": lambda x: x * torch.sigmoid(50 * x),
+    "sigmoid": lambda x: x * torch.sigmoid(50 * x.roll(1, 1)),
     "tanh": lambda x: torch.tanh(20 * x),
-    "hardsigmoid": lambda x: x * F.hardsigmoid(9 * x),
+    "hardsigmoid": lambda x: x * F.hardsigmoid(9 * x.roll(1, 1)),
+    "halves": lambda x: F.glu(torch.cat([x, x.roll(1, 1)], 1), 1),
+    "halves by hand": lambda x: torch.mul(*torch.cat([x, x.roll(1, 1).sigmoid()], 1).chunk(2, 1)),
+    "attention": lambda x: F.scaled_dot_product_attention(x[:, :1], x[:, 1:2], x[:, 2:3]).expand_as(x),
+    "square": lambda x: x * x,
+    "logarithm": lambda x: torch.log1p(x * x),
     "softmax": lambda x: (300 * x).softmax(1),
     "max pool": lambda x: F.max_pool2d(x, 3, stride=1, padding=1),
     "average pool": lambda x: F.avg_pool2d(x, 3, stride=1, padding=1),
@@ -628,3 +669,40 @@ def test_a_changed_network_is_looked_at_again(scene):
     saliency_map(model, image, target, "guided_backprop")
     model.head = nn.Sequential(model.head, nn.Sigmoid())
     assert "leave out its last sigmoid" in one_line(model, image, target, "vanilla")
+
+
+@pytest.mark.parametrize("change", [lambda y: 30 * torch.tanh(y / 30), lambda y: torch.logit(y.sigmoid()), torch.exp])
+def test_what_only_looks_like_a_probability_is_explained(scene, change):
+    _, image, target = scene
+    assert saliency_map(Returns(1, change), image, target, "vanilla", layer="relu").any()
+
+
+# Tensors of any kind
+def test_a_batch_of_none_has_no_maps():
+    for method in SALIENCY:
+        maps = saliency_map(UNet(2), torch.zeros(0, 1, 16, 16), torch.zeros(0, 16, 16), method)
+        assert maps.shape == (0, 16, 16) and maps.dtype == torch.float32
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_inference_mode_and_arrays_change_no_map(scene, method):
+    model, image, target = scene
+    wanted = saliency_map(model, image, target, method)
+    with torch.inference_mode():
+        within = image.clone()
+        inside = saliency_map(model, within, target.clone(), method)
+    assert torch.equal(inside, wanted)
+    assert torch.equal(saliency_map(model, within, target.numpy()[:, ::-1].copy()[:, ::-1], method), wanted)
+
+
+def test_a_module_is_meant_by_its_name(scene):
+    model, image, target = scene
+    for layer in ("", None, 5, model.bottleneck):
+        line = one_line(model, image, target, "gradcam", layer=layer)
+        assert line.startswith("layer must be the name of a module") and len(line) < 300
+
+
+def test_what_torch_says_of_a_network_is_one_line(scene):
+    _, image, target = scene
+    line = one_line(nn.Sequential(nn.Conv2d(3, 1, 3, padding=1)), image, target, "vanilla", layer="0")
+    assert line.startswith("model cannot be asked for the gradient of such images (") and "3 channels" in line

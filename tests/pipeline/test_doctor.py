@@ -9,9 +9,10 @@ import pytest
 from sharing import ENV, copy_of, edit, python
 
 from ada_repro.core import ROOT
-from ada_repro.pipeline.doctor import basis, growth, whole_time
+from ada_repro.pipeline.doctor import basis, last_figures, whole_time
 from ada_repro.pipeline.locks import held
 from ada_repro.pipeline.params import read_params
+from ada_repro.pipeline.progress import growth
 
 LOOKS = ["System", "Versions", "Threads", "GPU", "Memory", "Disk", "Checkout", "At work", "Asked for", "Data"]
 
@@ -146,12 +147,14 @@ def test_the_whole_takes_as_long_as_its_longest_chain(tmp_path, jobs, words):
 
 def test_a_longer_schedule_takes_longer(tmp_path):
     params = read_params(ROOT / "params.yaml")
-    factors = growth(params | {"profile": params["schedule"]}, tmp_path)
+    factors = growth(params | {"profile": params["schedule"]}, "laptop")
     assert factors == {"baseline": 100 / 40, "ada": 31 * 30 / 9, "retrain": 31 * 30 / 9}
-    assert growth(params | {"profile": params["paper"]}, tmp_path)["baseline"] == 100 / 40 * 8 * 2.5**2
-    assert set(growth(params | {"profile": params["laptop"]}, tmp_path).values()) == {1}
+    assert growth(params | {"profile": params["paper"]}, "laptop")["baseline"] == 100 / 40 * 8 * 2.5**2
+    assert set(growth(params | {"profile": params["schedule"]}, "schedule").values()) == {1}
+    assert growth(params, "of somebody else") == {}
     (tmp_path / "data" / "executed").mkdir(parents=True)
     (tmp_path / "data" / "executed" / "ada-none-paper-0.json").write_text('{"seconds": 10.0}')
-    (tmp_path / "dvc.lock").write_text("stages: {figures: {cmd: x --name a-schedule --profile schedule}}")
-    assert set(growth(params | {"profile": params["schedule"]}, tmp_path).values()) == {1}
+    assert last_figures(tmp_path) == ""
+    (tmp_path / "dvc.lock").write_text("stages: {figures: {cmd: x --profile schedule}}")
+    assert last_figures(tmp_path) == "x --profile schedule"
     assert whole_time({"ada@none": set()}, tmp_path, 1, {"ada": 12.0}) == "about 2 min"

@@ -10,7 +10,7 @@ from dvc.repo import Repo
 from sharing import ENV
 
 from ada_repro.core import ROOT
-from ada_repro.pipeline.params import check_spelling, parse_words, read_params, stage_parameters, typed
+from ada_repro.pipeline.params import check_complete, check_spelling, parse_words, read_params, stage_parameters, typed
 from ada_repro.train.choices import CHOICES, NUMBERS, check_params
 
 SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
@@ -226,7 +226,9 @@ def test_what_the_sites_are_called_is_kept(tmp_path):
 @pytest.mark.parametrize(
     "text, words",
     [("profile: smoke", "Write profile: *smoke"), ("data: bids", "Write data: *bids"), ("variants: null", "variants")]
-    + [("variants: [{protect: forbid}]", "variants"), ("variants: {arm: gradcam}", "variants")],
+    + [("variants: [{protect: forbid}]", "variants"), ("variants: {arm: gradcam}", "variants")]
+    + [("profile:", "profile must point"), ("profile: 3", "profile must point"), ("data: [a]", "data must point")]
+    + [("a: {lr: 0,005}", "5 stands where a name should"), ("a: {null: 1}", "None stands where a name should")],
 )
 def test_what_does_not_point_to_a_section(text, words, tmp_path):
     (tmp_path / "params.yaml").write_text(text + "\n")
@@ -243,3 +245,32 @@ def test_a_misspelt_name_is_named(section, name, meant):
         ValueError, match=f"{name}, which stands in {section}. {f'Did you mean {meant}' if meant else 'Corr'}"
     ):
         check_spelling(spoilt(section, **{name: 1}), KNOWN)
+
+
+def test_what_a_profile_lacks_is_said_before_anything_runs():
+    check_complete(params_of("smoke"))
+    for section in ("optimizer", "ada", "name"):
+        for wrong in (None, 5, []):
+            lacking = deepcopy(params_of("smoke"))
+            lacking["profile"][section] = wrong
+            with pytest.raises(ValueError, match=f"the profile's {section} is missing, or not what"):
+                check_complete(lacking)
+    lacking = deepcopy(params_of("smoke"))
+    del lacking["profile"]["optimizer"]["lr"]
+    with pytest.raises(ValueError, match="optimizer has no lr"):
+        check_complete(lacking)
+
+
+@pytest.mark.parametrize("arm", [3, None, ["gradcam"], "grdcam.x", "gradcam.x-y", "gradcam.", ".x"])
+def test_a_variant_is_called_after_an_arm(arm):
+    params = deepcopy(params_of("smoke"))
+    params["variants"] = [{"arm": arm, "sign": "signed"}]
+    with pytest.raises(ValueError, match="must be called <arm>.<choice>|No arm is called"):
+        check_params(params)
+
+
+def test_a_variant_hides_no_more_than_the_image():
+    params = deepcopy(params_of("smoke"))
+    params["variants"] = [{"arm": "gradcam.large", "size": 999}]
+    with pytest.raises(ValueError, match="ada.size .* not 999"):
+        check_params(params)

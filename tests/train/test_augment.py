@@ -272,3 +272,24 @@ def test_bad_batches_are_refused(spoil):
 def test_bad_ranges_are_refused(bad):
     with pytest.raises(ValueError, match="above 0"):
         drawn("bad", **bad)
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ({"n": -1}, "n must be a whole number"),
+        ({"n": 2.5}, "n must be a whole number"),
+        ({"generator": None}, "generator must be a torch.Generator"),
+        ({"elastic_sigma": 1e-9}, "elastic_sigma in pixels must be a number of at least 0.1"),
+    ],
+)
+def test_what_draw_cannot_be_told(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        draw(**{"n": 2, "size": 16, "generator": torch.Generator()} | wrong)
+
+
+@pytest.mark.parametrize("kind", [lambda x: x.half(), lambda x: x.double(), lambda x: x.int(), lambda x: x.numpy()])
+def test_augment_takes_float32(kind):
+    draws = draw(2, 16, torch.Generator())
+    with pytest.raises(ValueError, match="images must be a torch tensor of float32, not"):
+        augment(kind(torch.zeros(2, 1, 16, 16)), torch.zeros(2, 1, 16, 16, dtype=torch.bool), draws)

@@ -8,10 +8,10 @@ import pytest
 import torch
 from sharing import ENV
 
-from ada_repro.core import EXACT, best_device, is_exact
+from ada_repro.core import best_device
 from ada_repro.pipeline.kernel import numerics
 from ada_repro.pipeline.stage import read_job
-from ada_repro.train.augment import product, spread_matrix
+from ada_repro.train.augment import is_exact, product, spread_matrix
 from ada_repro.train.choices import check_machine
 from ada_repro.train.training import fast_bf16
 
@@ -65,14 +65,14 @@ def test_who_made_the_processor_moves_no_bit(intel):
 
 
 def test_bits_that_hang_on_the_processor_are_not_used(monkeypatch):
-    monkeypatch.setenv(EXACT, "1")
+    monkeypatch.setenv("ADA_REPRO_EXACT", "1")
     assert not fast_bf16("cpu") and best_device() == "cpu"
 
 
 def test_our_product_is_the_matrix_product(monkeypatch):
     left, right = torch.rand(7, 5), torch.rand(3, 2, 5, 4)
     plain = product(left, right)
-    monkeypatch.setenv(EXACT, "1")
+    monkeypatch.setenv("ADA_REPRO_EXACT", "1")
     ours = product(left, right)
     assert is_exact() and ours.shape == (3, 2, 7, 4)
     assert torch.allclose(ours, plain, atol=1e-6)

@@ -401,3 +401,53 @@ def test_a_numpy_seed_draws_as_the_same_number_does(data):
     for state, seed in zip(states, (5, np.int64(5)), strict=True):
         list(train(state, *data, arm="none", **HOW | {"seed": seed, "cycles": 1, "ada_epochs": 1}))
     assert same(*states)
+
+
+def test_slices_of_any_kind_of_number_train_alike(data):
+    training, validation = data
+    told = HOW | {"cycles": 1, "ada_epochs": 1, "batch_size": np.int32(8)}
+    kinds = [
+        training,
+        Slices(training.images.double(), training.targets.to(torch.uint8), training.table),
+        Slices(training.images, training.targets.numpy(), training.table),
+    ]
+    states = [new_state(**MODEL) for _ in kinds]
+    for state, kind in zip(states, kinds, strict=True):
+        list(train(state, kind, validation, arm="random", **told))
+    assert same(states[0], states[1]) and same(states[0], states[2])
+
+
+def test_slices_that_do_not_fit_are_refused_in_one_line(data):
+    good, validation = data
+    n, none = len(good.images), good.targets & False
+    cases = [
+        (Slices(good.images, good.targets[:, :0], good.table), "targets of a rater"),
+        (Slices(good.images, good.targets[1:], good.table), f"must have the shape \\({n}, R"),
+        (Slices(good.images, good.targets * 0.5, good.table), "only zeros and ones"),
+        (Slices(good.images, good.targets, good.table[1:]), f"a DataFrame of {n} rows"),
+        (Slices(good.images, good.targets, good.table.drop(columns="spacing_mm")), "a column spacing_mm"),
+        ([good], "must be Slices, not list"),
+    ]
+    for bad, words in cases:
+        with pytest.raises(ValueError, match=f"the training data.*{words}") as error:
+            next(train(new_state(**MODEL), bad, validation, arm="none", **HOW))
+        assert "\n" not in str(error.value)
+    with pytest.raises(ValueError, match="the validation data must mark something in each slice"):
+        next(train(new_state(**MODEL), good, Slices(good.images, none, good.table), arm="none", **HOW))
+
+
+def test_a_loss_takes_targets_of_its_own_shape_and_of_zeros_and_ones():
+    logits = torch.randn(2, 1, 8, 8)
+    target = logits > 0
+    assert dice_loss(logits, target.float()) == dice_loss(logits, target.numpy()) == dice_loss(logits, target)
+    for wrong in (target[:, 0], 0.3 * target, 255 * target):
+        with pytest.raises(ValueError, match="target must"):
+            dice_loss(logits, wrong)
+
+
+def test_predict_takes_floats_of_any_kind_and_one_logit_a_pixel():
+    model, images = new_state(**MODEL).model.cpu(), torch.randn(2, 1, 16, 16)
+    assert torch.equal(predict(model, images.double()), predict(model, images.double().float()))
+    for wrong in (torch.nn.Conv2d(1, 2, 1), abs):
+        with pytest.raises(ValueError, match="model must"):
+            predict(wrong, images)

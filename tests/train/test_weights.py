@@ -139,3 +139,14 @@ def test_they_are_found_from_any_folder(tmp_path):
         text=True,
     )
     assert done.stdout == "False\n", done.stderr
+
+
+def test_weights_are_asked_for_as_people_do(tmp_path):
+    assert isinstance(load_weights("gradcam", str(WEIGHTS)), UNet)
+    for arm in (None, ["gradcam"]):
+        with pytest.raises(DataError, match="holds no weights of an arm"):
+            load_weights(arm)
+    for card in ("[]", '{"arms": []}', '{"arms": {}}', "{"):
+        (tmp_path / "card.json").write_text(card)
+        with pytest.raises(DataError, match="is not a card that can be read"):
+            load_weights("gradcam", str(tmp_path))
