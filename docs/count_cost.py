@@ -18,8 +18,8 @@ HEADS = ["study", "trainings", "done", "core hours spent", "core hours in all", 
 TITLE = """# What a study costs
 
 Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
-study would take on so many cores at once, with each baseline before its arms. Made by `python docs/count_cost.py`.
-
+study would take on so many cores at once, with each baseline before its arms. Below, the published studies whose runs
+are not kept one by one. Made by `python docs/count_cost.py`.
 """
 
 
@@ -75,6 +75,14 @@ def studies(params):
                     yield name, list(dict.fromkeys([*runs, *records])), core_seconds(records)
 
 
+def published():
+    "What the trainings of each published study took, in a sentence each."
+    for path in sorted((FIGURES / "published").glob("*/cost.json")):
+        cost = json.loads(path.read_text())
+        hours, memory_mb = cost["seconds"] / 3600, cost["peak_memory_mb"]
+        yield f"- {path.parent.name}: {hours:.1f} core hours for all its trainings, {memory_mb} MB at most at a time"
+
+
 def energy():
     "What the starts of this checkout have cost, in a sentence."
     path = DATA / "spent.csv"
@@ -88,10 +96,10 @@ def energy():
 
 def main():
     "Write the page."
-    lines = ["| " + " | ".join(cells) + " |" for cells in (HEADS, ["---", *["---:"] * (len(HEADS) - 1)])]
-    for name, runs, seconds in studies({**read_params(ROOT / "params.yaml"), "profile": None}):
-        lines.append("| " + " | ".join(row_of(name, runs, seconds)) + " |")
-    (ROOT / "docs" / "costs.md").write_text(TITLE + "\n".join(lines) + f"\n\n{energy()}\n")
+    rows = [row_of(*study) for study in studies({**read_params(ROOT / "params.yaml"), "profile": None})]
+    heads = [HEADS, ["---", *["---:"] * (len(HEADS) - 1)]] if rows else []
+    lines = ["| " + " | ".join(cells) + " |" for cells in [*heads, *rows]]
+    (ROOT / "docs" / "costs.md").write_text("\n".join([TITLE, *lines, "", *published(), "", energy(), ""]))
 
 
 if __name__ == "__main__":
