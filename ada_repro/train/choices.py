@@ -192,5 +192,6 @@ def check_params(
         raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")
     for side in (size, *(variant["size"] for variant in variants if "size" in variant)):
         check_number("params.yaml: ada.size (int)", side, 1, crop_px, whole=True)
-    sigma_px = params["profile"]["augment"]["elastic_sigma"] * 0.25 / params["profile"]["prepare"]["spacing_mm"]
-    check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)
+    if "augment" in params["profile"]:
+        sigma_px = params["profile"]["augment"]["elastic_sigma"] * 0.25 / params["profile"]["prepare"]["spacing_mm"]
+        check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)

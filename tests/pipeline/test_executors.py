@@ -388,7 +388,8 @@ def test_a_head_that_ends_ends_what_slurm_runs(tmp_path, slurm, word):
     head.send_signal(word)
     assert head.wait(90) != 0
     end_of(folder)
-    assert subprocess.run(["squeue", "-h"], env=ENV | slurm, capture_output=True, text=True).stdout == ""
+    asked = {"env": ENV | slurm, "capture_output": True, "text": True}
+    wait_until(lambda: subprocess.run(["squeue", "-h"], **asked).stdout == "")
 
 
 def test_a_command_that_slurm_ends_is_tried_again(tmp_path, slurm):
