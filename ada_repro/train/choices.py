@@ -169,6 +169,7 @@ def check_machine(
         raise ValueError("params.yaml: machine.exact needs a processor with AVX2, which this one lacks")
 
 
+# %% ../../nbs/3_train/05_choices.ipynb #c07ts
 def check_params(
     params: dict,  # Of `read_params`
 ):
