@@ -254,7 +254,7 @@ def in_one_line(
 ) -> str:
     "What went wrong, and the remedy if one is known."
     text = " ".join(what_happened(error).split())
-    if "run again" in text:
+    if "run again" in text or getattr(error, "ename", None) == "DataError":  # says itself what to do
         return text
     known = [remedy for words, remedy in REMEDIES.items() if words in text]
     return ". ".join([text, *known[:1]])

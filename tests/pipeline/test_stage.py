@@ -6,10 +6,11 @@ from itertools import product
 import pytest
 import yaml
 from dvc.repo import Repo
+from papermill.exceptions import PapermillExecutionError
 from sharing import copy_of, edit, run
 
 from ada_repro.core import ROOT
-from ada_repro.pipeline.stage import notebook_parameters, parse_words
+from ada_repro.pipeline.stage import in_one_line, notebook_parameters, parse_words
 
 PROFILES = ["paper", "laptop", "smoke", "evidence", "schedule"]
 
@@ -105,3 +106,16 @@ def test_every_stage_names_the_parameters_its_notebook_takes(fresh, tmp_path, mo
     for t in called["ada"]:
         changed = variants.get(t["arm"], {}) if t["kept_in"] == "data/variants" else {}
         assert changed.items() <= t.items()  # what a variant changes is told last
+
+
+@pytest.mark.parametrize(
+    "kind, said, words",
+    [
+        ("DataError", "x: cannot be read (Permission denied). Make it readable.", ""),
+        ("OSError", "[Errno 13] Permission denied: 'x'", "Make the folder writable and run again"),
+        ("OSError", "[Errno 28] No space left on device", "Free some disk space and run again"),
+    ],
+)
+def test_a_remedy_is_added_where_none_is_said(kind, said, words):
+    line = in_one_line(PapermillExecutionError(0, 1, "source", kind, said, ["traceback"]))
+    assert line.endswith(words or said) and ".." not in line and line.count("Make") <= 1
