@@ -33,8 +33,9 @@ def kept_records(name):
 
 
 def core_seconds(records):
-    "Seconds of a core for each training."
-    return {run: record["seconds"] * max(1, record.get("threads", 1)) for run, record in records.items()}
+    "Seconds of a core for each training whose record tells them."
+    told = {run: record for run, record in records.items() if "seconds" in record}
+    return {run: record["seconds"] * max(1, record.get("threads", 1)) for run, record in told.items()}
 
 
 def with_guesses(runs, seconds):
@@ -71,8 +72,9 @@ def studies(params):
             if isinstance(profile, dict) and "study" in profile:
                 runs = runs_of(profile["study"]["arms"], data["repeat"]["folds"], profile["repeat"]["seeds"])
                 name = f"{data['dataset']}-{profile['name']}"
-                if records := kept_records(name):
-                    yield name, list(dict.fromkeys([*runs, *records])), core_seconds(records)
+                records = kept_records(name)
+                if seconds := core_seconds(records):
+                    yield name, list(dict.fromkeys([*runs, *records])), seconds
 
 
 def published():
