@@ -406,7 +406,6 @@ d = {
                 "5_evidence/claims.html#lost_under_cells",
                 "ada_repro/evidence/claims.py",
             ),
-            "ada_repro.evidence.claims.mean_of": ("5_evidence/claims.html#mean_of", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.methods_end_alike": (
                 "5_evidence/claims.html#methods_end_alike",
                 "ada_repro/evidence/claims.py",
@@ -439,6 +438,7 @@ d = {
                 "ada_repro/evidence/claims.py",
             ),
             "ada_repro.evidence.claims.told": ("5_evidence/claims.html#told", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.trainings": ("5_evidence/claims.html#trainings", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.value_of": ("5_evidence/claims.html#value_of", "ada_repro/evidence/claims.py"),
         },
         "ada_repro.evidence.counting": {
@@ -670,6 +670,10 @@ d = {
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.Flat": ("5_evidence/intervals.html#flat", "ada_repro/evidence/intervals.py"),
+            "ada_repro.evidence.intervals.NestedComponents": (
+                "5_evidence/intervals.html#nestedcomponents",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.Source": (
                 "5_evidence/intervals.html#source",
                 "ada_repro/evidence/intervals.py",
@@ -703,8 +707,24 @@ d = {
                 "5_evidence/intervals.html#interval",
                 "ada_repro/evidence/intervals.py",
             ),
+            "ada_repro.evidence.intervals.is_nested": (
+                "5_evidence/intervals.html#is_nested",
+                "ada_repro/evidence/intervals.py",
+            ),
             "ada_repro.evidence.intervals.lay_flat": (
                 "5_evidence/intervals.html#lay_flat",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.mean_over_slices": (
+                "5_evidence/intervals.html#mean_over_slices",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.nested_components": (
+                "5_evidence/intervals.html#nested_components",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.nested_estimate": (
+                "5_evidence/intervals.html#nested_estimate",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.parts_of": (
@@ -730,6 +750,10 @@ d = {
             ),
             "ada_repro.evidence.intervals.take_apart": (
                 "5_evidence/intervals.html#take_apart",
+                "ada_repro/evidence/intervals.py",
+            ),
+            "ada_repro.evidence.intervals.training_mean": (
+                "5_evidence/intervals.html#training_mean",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.unexplained": (
@@ -1032,6 +1056,7 @@ d = {
                 "ada_repro/evidence/verdicts.py",
             ),
             "ada_repro.evidence.verdicts.needed": ("5_evidence/verdicts.html#needed", "ada_repro/evidence/verdicts.py"),
+            "ada_repro.evidence.verdicts.p_of": ("5_evidence/verdicts.html#p_of", "ada_repro/evidence/verdicts.py"),
             "ada_repro.evidence.verdicts.p_value": (
                 "5_evidence/verdicts.html#p_value",
                 "ada_repro/evidence/verdicts.py",

@@ -9,8 +9,8 @@ __all__ = [
     "CLAIMS",
     "DIRECTIONS",
     "claim",
-    "mean_of",
     "effect",
+    "trainings",
     "exactly",
     "negative",
     "ahead",
@@ -56,7 +56,7 @@ import pandas as pd
 from ..measure.agreement import chance_iou, window_iou
 from ..method.arms import METHODS, OTHERS, arm_name
 from .counting import counting_null
-from .intervals import Estimate, crossed_table, estimate, gap, seed_mean
+from .intervals import Estimate, gap, mean_over_slices, seed_mean, training_mean
 from .scores import keys_of, per_slice
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead, is_alike
 
@@ -85,14 +85,6 @@ def claim(
 
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c05
-def mean_of(
-    rows: pd.DataFrame,  # A row per seed, subject and slice
-    value: str = "DSC",  # Column
-) -> Estimate:
-    "The mean over slices."
-    return estimate(*crossed_table(rows, value))
-
-
 def effect(
     rows: pd.DataFrame,  # A row per arm, seed, subject and slice
     arms,  # Their mean
@@ -100,7 +92,14 @@ def effect(
     value: str = "DSC",  # Column
 ) -> Estimate:
     "How far some arms lie above others."
-    return mean_of(gap(rows, arms, others, value), value)
+    return mean_over_slices(gap(rows, arms, others, value), value)
+
+
+def trainings(
+    rows: pd.DataFrame,  # Of any table
+) -> list:  # Columns
+    "What tells one training of an arm from another."
+    return [key for key in ("fold", "seed") if key in rows]
 
 
 def exactly(
@@ -210,9 +209,9 @@ def methods_end_alike(evidence, level):
 def gradcam_converges_fastest(evidence, level):
     "GradCam converges fastest"
     cycle = evidence.history[evidence.history.cycle == 1]
-    first = cycle[cycle.epoch == cycle.epoch.min()].pivot_table(index="seed", columns="arm", values="DSC")
+    first = cycle[cycle.epoch == cycle.epoch.min()].pivot_table(index=trainings(cycle), columns="arm", values="DSC")
     gradcam, others = first.gradcam, first.reindex(columns=list(OTHERS))
-    lead = seed_mean(gradcam - others.mean(axis=1, skipna=False))
+    lead = training_mean(gradcam - others.mean(axis=1, skipna=False))
     why = (
         f"GradCam is at {gradcam.mean():.1f}, the others at {others.mean().mean():.1f}; "
         "the paper has above 80 against below 79."
@@ -263,9 +262,9 @@ def gradcam_looks_elsewhere(evidence, level):
     pairs = evidence.iou[evidence.iou.arm_a < evidence.iou.arm_b]
     iou = pairs[pairs.arm_a.isin(METHODS) & pairs.arm_b.isin(METHODS)]
     has_gradcam = (iou.arm_a == "gradcam") | (iou.arm_b == "gradcam")
-    gradcam = iou[has_gradcam].groupby("seed").iou.mean()
-    others = iou[~has_gradcam].groupby("seed").iou.mean()
-    less = seed_mean(gradcam - others)
+    gradcam = iou[has_gradcam].groupby(trainings(iou)).iou.mean()
+    others = iou[~has_gradcam].groupby(trainings(iou)).iou.mean()
+    less = training_mean(gradcam - others)
     why = f"GradCam agrees with the others at {gradcam.mean():.2f}, they with one another at {others.mean():.2f}."
     return told(less, level, ahead(negative(less), level, 0.057), why)
 
@@ -309,8 +308,8 @@ def functional_relus_undo_guidance(evidence, level):
 def signed_maps_go_to_the_corner(evidence, level):
     "Signed GradCam with the corner rule sends windows to the corner"
     gradcam = evidence.sensitivity[evidence.sensitivity.method == "gradcam"]
-    table = gradcam.pivot_table(index="seed", columns="choice", values=["corner", "iou_vanilla"])
-    more = seed_mean(table.corner.sibling - table.corner.default)
+    table = gradcam.pivot_table(index=trainings(gradcam), columns="choice", values=["corner", "iou_vanilla"])
+    more = training_mean(table.corner.sibling - table.corner.default)
     ours, sibling = table.iou_vanilla.default.mean(), table.iou_vanilla.sibling.mean()
     why = f"Its IoU with vanilla goes from {ours:.2f} to {sibling:.2f} by that reading alone."
     return told(more, level, ahead(more, level, tolerance=0, least=0.05), why)
@@ -393,8 +392,8 @@ def iou_is_near_chance(evidence, level):
 def guided_maps_ignore_the_weights(evidence, level):
     "Guided backprop fails the model-randomisation check"
     part = evidence.look[(evidence.look.arm == "baseline") & (evidence.look.measure == "randomisation_rho")]
-    rho = part.groupby(["seed", "method"]).value.mean().unstack().reindex(columns=METHODS)
-    guided = seed_mean(rho.guided_backprop)
+    rho = part.groupby([*trainings(part), "method"]).value.mean().unstack().reindex(columns=METHODS)
+    guided = training_mean(rho.guided_backprop)
     why = ", ".join(f"{arm_name(method)} {rho[method].mean():.2f}" for method in METHODS) + "."
     return told(guided, level, ahead(guided, level, tolerance=0, least=0.5), why)
 
@@ -442,7 +441,7 @@ def gains_of(
     part = giveaway.assign(gain=giveaway.DSC_copy - giveaway.DSC_original)
     for column, value in where.items():
         part = part[part[column] == value]
-    return mean_of(part, "gain")
+    return mean_over_slices(part, "gain")
 
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #k02b
@@ -485,7 +484,7 @@ def lift_over(
 ) -> Estimate:  # DSC
     "How far the lift lies above one difference between two methods."
     both = lift.merge(gap(best, [one], [other]), on=keys_of(lift), suffixes=("_lift", "_pair"))
-    return mean_of(both.assign(DSC=both.DSC_lift - both.DSC_pair))
+    return mean_over_slices(both.assign(DSC=both.DSC_lift - both.DSC_pair))
 
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #k03b

@@ -25,8 +25,14 @@ __all__ = [
     "Estimate",
     "estimate",
     "crossed_interval",
+    "is_nested",
+    "NestedComponents",
+    "nested_components",
+    "nested_estimate",
+    "mean_over_slices",
     "interval",
     "seed_mean",
+    "training_mean",
     "prediction_interval",
 ]
 
@@ -296,7 +302,56 @@ def crossed_interval(
     return mean.value, *mean.ends(level)
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #n02
+def is_nested(
+    rows: pd.DataFrame,  # A row per fold, seed, subject and slice
+) -> bool:
+    "Whether each subject is judged by trainings of its own: several folds, with one subject each."
+    if "fold" not in rows:
+        return False
+    who = "person" if "person" in rows else "subject"
+    pairs = rows[["fold", who]].drop_duplicates()
+    return bool(len(pairs) > 1 and pairs.fold.is_unique and pairs[who].is_unique)
+
+
+class NestedComponents(Components):
+    "The same where no two subjects share a training: what a seed adds is in the residual."
+
+
+def nested_components(
+    values,  # As for `components`, but no two subjects share a training
+) -> NestedComponents:  # Not negative; NaN where one training for each is all there is
+    "The variance components of a table whose subjects are independent."
+    values = as_numbers("values", values)
+    within = np.nanvar(values, axis=0, ddof=1).mean() if len(values) > 1 else np.nan
+    between = np.nanmean(values, axis=0).var(ddof=1) - within / len(values)
+    return NestedComponents(0.0, float(np.maximum(between, 0)), float(within))
+
+
+def nested_estimate(
+    values,  # As for `estimate`, but no two subjects share a training
+    weights=None,  # As for `estimate`
+) -> Estimate:
+    "The mean of a table whose subjects are independent; `ValueError` if it is no table."
+    flat = lay_flat(values, weights)
+    share = flat.weights @ flat.subjects
+    variance = np.full(flat.y.shape[:-1], np.nan)
+    if len(share) > 1:
+        means = (flat.y * flat.weights) @ flat.subjects / share
+        variance = (share**2).sum() * (means - means[..., :1]).var(axis=-1, ddof=1)
+    return Estimate(weighted_mean(flat)[()], variance[None], np.array([DF_PER_LEVEL * max(len(share), 1)]))
+
+
 # %% ../../nbs/5_evidence/02_intervals.ipynb #i15
+def mean_over_slices(
+    rows: pd.DataFrame,  # A row per seed, subject and slice: one arm, or a `gap`
+    value: str = "DSC",  # Column to average; rows where it is NaN do not count
+) -> Estimate:
+    "The mean over slices, with what is known of its chance."
+    lay = nested_estimate if is_nested(rows[rows[value].notna()]) else estimate
+    return lay(*crossed_table(rows, value))
+
+
 def interval(
     rows: pd.DataFrame,  # A row per seed, subject and slice: one arm, or a `gap`
     value: str,  # Column to average; rows where it is NaN do not count
@@ -304,10 +359,9 @@ def interval(
     level: float = 0.95,  # In (0, 1)
 ) -> dict:  # Mean, lower and upper end: name, name_low, name_high; NaN where there is nothing to say
     "The mean over slices with its interval over seeds and subjects."
-    values, slices = crossed_table(rows, value)
-    ends = crossed_interval(values, level, slices)
-    name = name or value
-    return dict(zip((name, f"{name}_low", f"{name}_high"), ends, strict=True))
+    check_number("level", level, 0, 1, ends="()")
+    mean, name = mean_over_slices(rows, value), name or value
+    return dict(zip((name, f"{name}_low", f"{name}_high"), (mean.value, *mean.ends(level)), strict=True))
 
 
 # %% ../../nbs/5_evidence/02_intervals.ipynb #c14
@@ -321,6 +375,14 @@ def seed_mean(
     n = len(values)
     variance = values.var(ddof=1) / n if n > 1 else np.nan
     return Estimate(values.mean(), np.array([variance]), np.array([max(n - 1, 1)]))
+
+
+def training_mean(
+    values: pd.Series,  # One number for each training; its index names seed, and fold if there are several
+) -> Estimate:
+    "The mean over trainings: over folds where there are several, else over seeds."
+    folds = values.groupby("fold").mean() if "fold" in values.index.names else []
+    return seed_mean(folds if len(folds) > 1 else values)
 
 
 def prediction_interval(

@@ -33,10 +33,20 @@ from itertools import combinations, product
 import numpy as np
 import pandas as pd
 
+from ada_repro.evidence.intervals import (
+    Components,
+    components,
+    crossed_table,
+    difference,
+    gap,
+    interval,
+    is_nested,
+    nested_components,
+)
+
 from ..measure.look import own_method
 from ..method.arms import arm_order
 from .counting import counting_null
-from .intervals import Components, components, crossed_table, difference, gap, interval
 from .scores import CELLS, VALUES, dice_lost, keys_of, per_slice
 from .verdicts import against
 
@@ -325,8 +335,9 @@ def pair_components(
 ) -> Components:  # DSC squared
     "The variance components of a difference between two methods, mean over all pairs."
     pairs = [gap(rows, [one], [other]) for one, other in combinations(methods, 2)]
-    parts = [components(crossed_table(pair, "DSC")[0]) for pair in pairs]
-    return Components(*(np.mean([getattr(part, name) for part in parts]) for name in ("seed", "subject", "residual")))
+    lay = nested_components if is_nested(rows) else components
+    parts = [lay(crossed_table(pair, "DSC")[0]) for pair in pairs]
+    return type(parts[0])(*np.mean([[part.seed, part.subject, part.residual] for part in parts], axis=0))
 
 
 def needed_line(

@@ -9,6 +9,7 @@ __all__ = [
     "FALLS",
     "OPEN",
     "DIFFERENCES",
+    "p_of",
     "p_value",
     "holm",
     "against",
@@ -28,12 +29,15 @@ import pandas as pd
 from scipy import stats
 
 from ada_repro.evidence.intervals import (
+    DF_PER_LEVEL,
     Components,
-    crossed_table,
+    Estimate,
+    NestedComponents,
     estimate,
     gap,
     half_width,
     interval,
+    mean_over_slices,
     student_parts,
 )
 
@@ -41,18 +45,25 @@ from ..core import check_number
 
 
 # %% ../../nbs/5_evidence/03_verdicts.ipynb #c09
-def p_value(
-    values,  # As for `crossed_interval`
+def p_of(
+    mean: Estimate,  # Of a difference
     null: float = 0,  # The mean that is doubted
-    weights=None,  # As for `crossed_interval`
 ) -> float:  # p, two-sided; NaN where there is no interval
     "One minus the level of the interval that just touches the null value."
-    mean = estimate(values, weights)
     away = np.abs(mean.value - null)
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = np.where(away > 0, away / np.sqrt(mean.variances), 0)
     p = 2 * stats.t.sf(ratio, mean.df)
     return np.where(np.isnan(mean.variances), np.nan, p).max(axis=0)[()]
+
+
+def p_value(
+    values,  # As for `crossed_interval`
+    null: float = 0,  # The mean that is doubted
+    weights=None,  # As for `crossed_interval`
+) -> float:  # p, two-sided; NaN where there is no interval
+    "The same for a table of seeds and subjects."
+    return p_of(estimate(values, weights), null)
 
 
 # %% ../../nbs/5_evidence/03_verdicts.ipynb #i34
@@ -77,8 +88,7 @@ def against(
     table = []
     for arm in arms:
         gaps = gap(rows, [arm], [other], value)
-        values, slices = crossed_table(gaps, value)
-        p = p_value(values, weights=slices)
+        p = p_of(mean_over_slices(gaps, value))
         table.append({"arm": arm, "other": other, **interval(gaps, value, "difference"), "p": p})
     table = pd.DataFrame(table)
     return table.assign(p_holm=holm(table.p))
@@ -143,6 +153,8 @@ def expected_half_width(
     seeds, subjects = np.asarray(seeds), np.asarray(subjects)
     by_seed, by_subject = parts.seed / seeds, parts.subject / subjects
     by_cell = parts.residual / (seeds * subjects)
+    if isinstance(parts, NestedComponents):
+        return half_width((by_subject + by_cell)[None], DF_PER_LEVEL * subjects, level)
     alone = by_seed + by_cell, by_subject + by_cell
     return half_width(*student_parts(alone, by_seed + by_subject + by_cell, (seeds, subjects)), level)
 
@@ -156,7 +168,7 @@ def needed(
     most: int = 1000,  # Seeds to look at
 ) -> int:  # How many seeds; None if not even the most will do
     "The fewest seeds with which a difference can be told."
-    seeds = np.arange(2, most + 1)
+    seeds = np.arange(1 if isinstance(parts, NestedComponents) else 2, most + 1)
     widths = expected_half_width(parts, seeds, seeds if subjects is None else subjects, level)
     enough = seeds[widths < difference]
     return int(enough[0]) if len(enough) else None

@@ -14,6 +14,7 @@ from ada_repro.core import ROOT, named_rng
 from ada_repro.evidence.intervals import (
     DF_PER_LEVEL,
     Components,
+    NestedComponents,
     components,
     crossed_interval,
     crossed_table,
@@ -21,11 +22,16 @@ from ada_repro.evidence.intervals import (
     estimate,
     gap,
     interval,
+    is_nested,
+    mean_over_slices,
+    nested_components,
+    nested_estimate,
     prediction_interval,
     seed_mean,
+    training_mean,
 )
 from ada_repro.evidence.scores import per_slice
-from ada_repro.evidence.verdicts import OPEN, is_ahead, is_alike, p_value, step_down
+from ada_repro.evidence.verdicts import OPEN, is_ahead, is_alike, needed, p_of, p_value, step_down
 
 KEYS = ["seed", "subject", "slice"]
 seeds = pytest.mark.parametrize("seed", range(5))
@@ -282,8 +288,8 @@ COVERED = pd.read_csv(ROOT / "benchmarks" / "coverage.csv")
 
 def test_the_committed_table_covers_everywhere():
     promised = COVERED[COVERED.effects != simulation.HEAVY]
-    assert len(COVERED) == len(simulation.cases()) and not COVERED.duplicated(list(COVERED)[:5]).any()
-    assert set(zip(promised.seeds, promised.subjects, strict=True)) == set(product((2, 5, 10), (2, 5, 8, 20)))
+    assert len(COVERED) == len(simulation.cases()) and not COVERED.duplicated(list(COVERED)[:6]).any()
+    assert set(zip(promised.seeds, promised.subjects, strict=True)) == set(product((1, 2, 5, 10), (2, 5, 8, 20)))
     assert promised.crossed.min() >= 0.93 and promised[promised.effects == "normal"].crossed.min() >= 0.95
     assert promised.bootstrap.min() < 0.5
 
@@ -415,3 +421,61 @@ def test_what_is_no_table_of_numbers(wrong):
     for asked in (crossed_interval, prediction_interval, seed_mean):
         with pytest.raises(ValueError, match="must be"):
             asked(wrong)
+
+
+# Trainings apart
+def apart(seeds, people, **columns):
+    "Made-up rows: each person has a fold, three slices and trainings of its own."
+    keys = pd.DataFrame(product(range(seeds), people, range(3)), columns=["seed", "subject", "slice"])
+    return keys.assign(
+        fold=keys.subject, DSC=named_rng("apart", seeds, len(people)).normal(80, 3, len(keys)), **columns
+    )
+
+
+@pytest.mark.parametrize("seeds", [1, 2, 5])
+def test_people_judged_by_trainings_of_their_own_are_independent(seeds):
+    rows = apart(seeds, "ABCDE")
+    rows = rows[(rows.subject != "B") | (rows.slice > 0)]
+    people = rows.groupby("subject").DSC.agg(["mean", "size"])
+    share = people["size"] / len(rows)
+    half = 4.3027 * (share**2).sum() ** 0.5 * people["mean"].std()  # t(0.975, 2)
+    found = interval(rows, "DSC")
+    assert list(found.values()) == pytest.approx(
+        [rows.DSC.mean(), rows.DSC.mean() - half, rows.DSC.mean() + half], abs=1e-3
+    )
+    assert p_of(mean_over_slices(rows), null=found["DSC_high"]) == pytest.approx(0.05)
+    means = rows.groupby(["fold", "seed"]).DSC.mean()
+    assert training_mean(means).ends() == seed_mean(means.groupby("fold").mean()).ends()
+
+
+def test_people_who_share_a_training_are_not():
+    rows = apart(2, "ABCD")
+    assert is_nested(rows)
+    for shared in (
+        rows.assign(fold="paper"),
+        rows.assign(fold=rows.fold.replace("A", "B")),
+        rows.assign(person=rows.subject.replace("A", "B")),
+        rows.drop(columns="fold"),
+        rows[rows.subject == "A"],
+    ):
+        assert not is_nested(shared)
+        assert mean_over_slices(shared).ends() == pytest.approx(
+            estimate(*crossed_table(shared, "DSC")).ends(), nan_ok=True
+        )
+    assert np.isnan([*interval(rows[rows.subject == "A"], "DSC").values()][1:]).all()
+    assert np.isnan(nested_estimate(np.ones((3, 1))).ends()).all()
+
+
+def test_nested_components_are_found_on_the_average():
+    rng, found = named_rng("nested components"), []
+    for _ in range(300):
+        found.append(list(vars(nested_components(rng.normal(size=12) + 2 * rng.normal(size=(3, 12)))).values()))
+    assert np.mean(found, axis=0) == pytest.approx((0, 1, 4), rel=0.15)
+    assert np.isnan(nested_components(np.ones((1, 5))).residual)
+
+
+def test_what_apart_trainings_need_is_what_their_intervals_have():
+    parts = NestedComponents(0.0, 0.3, 1.0)
+    seeds = needed(parts, 1.0, 8)
+    half = [stats.t.ppf(0.975, 3.2) * ((0.3 + 1 / n) / 8) ** 0.5 for n in (seeds, seeds - 1)]
+    assert half[0] < 1 < half[1]
