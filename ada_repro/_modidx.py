@@ -438,7 +438,7 @@ d = {
                 "ada_repro/evidence/claims.py",
             ),
             "ada_repro.evidence.claims.told": ("5_evidence/claims.html#told", "ada_repro/evidence/claims.py"),
-            "ada_repro.evidence.claims.trainings": ("5_evidence/claims.html#trainings", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.unknown": ("5_evidence/claims.html#unknown", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.value_of": ("5_evidence/claims.html#value_of", "ada_repro/evidence/claims.py"),
         },
         "ada_repro.evidence.counting": {
@@ -707,8 +707,8 @@ d = {
                 "5_evidence/intervals.html#interval",
                 "ada_repro/evidence/intervals.py",
             ),
-            "ada_repro.evidence.intervals.is_nested": (
-                "5_evidence/intervals.html#is_nested",
+            "ada_repro.evidence.intervals.known": (
+                "5_evidence/intervals.html#known",
                 "ada_repro/evidence/intervals.py",
             ),
             "ada_repro.evidence.intervals.lay_flat": (
@@ -785,6 +785,10 @@ d = {
             ),
             "ada_repro.evidence.judging.late_evidence": (
                 "5_evidence/judging.html#late_evidence",
+                "ada_repro/evidence/judging.py",
+            ),
+            "ada_repro.evidence.judging.missing_line": (
+                "5_evidence/judging.html#missing_line",
                 "ada_repro/evidence/judging.py",
             ),
             "ada_repro.evidence.judging.stand_in": (
@@ -957,6 +961,7 @@ d = {
                 "ada_repro/evidence/scores.py",
             ),
             "ada_repro.evidence.scores.dice_lost": ("5_evidence/scores.html#dice_lost", "ada_repro/evidence/scores.py"),
+            "ada_repro.evidence.scores.is_nested": ("5_evidence/scores.html#is_nested", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.keys_of": ("5_evidence/scores.html#keys_of", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.machine_line": (
                 "5_evidence/scores.html#machine_line",
@@ -968,6 +973,10 @@ d = {
             ),
             "ada_repro.evidence.scores.made_up_scores": (
                 "5_evidence/scores.html#made_up_scores",
+                "ada_repro/evidence/scores.py",
+            ),
+            "ada_repro.evidence.scores.methods_in": (
+                "5_evidence/scores.html#methods_in",
                 "ada_repro/evidence/scores.py",
             ),
             "ada_repro.evidence.scores.per_slice": ("5_evidence/scores.html#per_slice", "ada_repro/evidence/scores.py"),
@@ -989,6 +998,7 @@ d = {
                 "5_evidence/scores.html#study_record",
                 "ada_repro/evidence/scores.py",
             ),
+            "ada_repro.evidence.scores.trainings": ("5_evidence/scores.html#trainings", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.with_variants": (
                 "5_evidence/scores.html#with_variants",
                 "ada_repro/evidence/scores.py",

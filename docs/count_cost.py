@@ -10,7 +10,7 @@ import zipfile
 from statistics import mean
 
 from ada_repro.core import DATA, FIGURES, ROOT, Run, run_named
-from ada_repro.evidence.keeping import runs_of
+from ada_repro.evidence.keeping import COST, runs_of
 from ada_repro.pipeline.params import read_params
 
 WORKERS = (1, 10, 100)
@@ -19,16 +19,17 @@ TITLE = """# What a study costs
 
 Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
 study would take on so many cores at once, with each baseline before its arms. Below, the published studies whose runs
-are not kept one by one. Made by `python docs/count_cost.py`.
+are not kept one by one. Of a training that was interrupted the last start counts. Made by `python docs/count_cost.py`.
 """
 
 
 def kept_records(name):
-    "The records of the trainings that are kept of a study."
+    "The records of the trainings that are kept of a study, with what they took where that is known."
     records = {}
     for path in sorted((FIGURES / "published" / name / "runs").glob("*.zip")):
         with zipfile.ZipFile(path) as archive:
-            records[run_named(path.stem)] = json.loads(archive.read("runs/run.json"))
+            cost = json.loads(archive.read(COST)) if COST in archive.namelist() else {}
+            records[run_named(path.stem)] = json.loads(archive.read("runs/run.json")) | cost
     return records
 
 

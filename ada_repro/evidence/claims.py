@@ -10,10 +10,10 @@ __all__ = [
     "DIRECTIONS",
     "claim",
     "effect",
-    "trainings",
     "exactly",
     "negative",
     "ahead",
+    "unknown",
     "told",
     "shown",
     "all_of",
@@ -56,8 +56,8 @@ import pandas as pd
 from ..measure.agreement import chance_iou, window_iou
 from ..method.arms import METHODS, OTHERS, arm_name
 from .counting import counting_null
-from .intervals import Estimate, gap, mean_over_slices, seed_mean, training_mean
-from .scores import keys_of, per_slice
+from .intervals import Estimate, gap, known, mean_over_slices, seed_mean, training_mean
+from .scores import keys_of, methods_in, per_slice, trainings
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead, is_alike
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c04
@@ -95,13 +95,6 @@ def effect(
     return mean_over_slices(gap(rows, arms, others, value), value)
 
 
-def trainings(
-    rows: pd.DataFrame,  # Of any table
-) -> list:  # Columns
-    "What tells one training of an arm from another."
-    return [key for key in ("fold", "seed") if key in rows]
-
-
 def exactly(
     value: float,  # Without chance, or NaN: unknown
 ) -> Estimate:
@@ -128,6 +121,13 @@ def ahead(
     return is_ahead(low - least, high - least, tolerance)
 
 
+def unknown(
+    why: str,  # A sentence
+) -> dict:  # As `told`
+    "What a claim returns that has nothing to go by."
+    return {"value": np.nan, "low": np.nan, "high": np.nan, "verdict": OPEN, "why": why}
+
+
 def told(
     one: Estimate,  # What is reported
     level: float,  # Of its interval
@@ -135,6 +135,8 @@ def told(
     why: str,  # A sentence or two
 ) -> dict:  # value, low, high, verdict, why
     "What a claim returns."
+    if np.isnan(one.value):
+        return unknown("This study lacks an arm, or a second seed, that it is measured by.")
     low, high = one.ends(level)
     return {"value": one.value, "low": low, "high": high, "verdict": verdict, "why": why}
 
@@ -146,6 +148,8 @@ def shown(
     sign: str = "",  # + to write it in any case
 ) -> str:
     "A value with its interval, in a sentence."
+    if np.isnan(one.value):
+        return "(not in this study)"
     low, high = one.ends(level)
     value = f"{one.value:{sign}.2f}"
     return value if np.isnan(low) else f"{value} [{low:.2f}, {high:.2f}]"
@@ -193,7 +197,7 @@ def value_of(
 def methods_end_alike(evidence, level):
     "All methods end alike"
     pairs = {(one, other): effect(evidence.table3, [one], [other]) for one, other in combinations(METHODS, 2)}
-    (one, other), largest = max(pairs.items(), key=lambda entry: abs(value_of(entry)))
+    (one, other), largest = max(known(pairs).items(), key=lambda entry: abs(value_of(entry)))
     verdict = all_of(is_alike(*pair.ends(level), TOLERANCE) for pair in pairs.values())
     why = f"The two farthest apart are {arm_name(one)} and {arm_name(other)}; the paper's are 0.27 apart."
     return told(largest, level, verdict, why)
@@ -210,7 +214,8 @@ def gradcam_converges_fastest(evidence, level):
     "GradCam converges fastest"
     cycle = evidence.history[evidence.history.cycle == 1]
     first = cycle[cycle.epoch == cycle.epoch.min()].pivot_table(index=trainings(cycle), columns="arm", values="DSC")
-    gradcam, others = first.gradcam, first.reindex(columns=list(OTHERS))
+    first = first.reindex(columns=list(METHODS))
+    gradcam, others = first.gradcam, first[methods_in(cycle, OTHERS)]
     lead = training_mean(gradcam - others.mean(axis=1, skipna=False))
     why = (
         f"GradCam is at {gradcam.mean():.1f}, the others at {others.mean().mean():.1f}; "
@@ -229,7 +234,7 @@ def gradcam_converges_fastest(evidence, level):
 def gradcam_is_most_robust(evidence, level):
     "GradCam is the most robust"
     gaps = {method: effect(evidence.table4, ["gradcam"], [method]) for method in OTHERS}
-    rival, smallest = min(gaps.items(), key=value_of)
+    rival, smallest = min(known(gaps).items(), key=value_of)
     verdict = all_of(ahead(one, level) for one in gaps.values())
     why = f"The strongest rival is {arm_name(rival)}; the paper's is Guided backprop, 0.12 behind GradCam."
     return told(smallest, level, verdict, why)
@@ -244,8 +249,9 @@ def gradcam_is_most_robust(evidence, level):
 )
 def gradcam_has_higher_recall(evidence, level):
     "GradCam has higher recall and lower precision"
-    tpr = effect(evidence.table3, ["gradcam"], OTHERS, "TPR")
-    ppv = effect(evidence.table3, ["gradcam"], OTHERS, "PPV")
+    others = methods_in(evidence.table3, OTHERS)
+    tpr = effect(evidence.table3, ["gradcam"], others, "TPR")
+    ppv = effect(evidence.table3, ["gradcam"], others, "PPV")
     verdict = all_of([ahead(tpr, level, 1.0), ahead(negative(ppv), level, 1.0)])
     why = f"PPV differs by {shown(ppv, level)}; the paper has TPR 2.0 higher and PPV 1.8 lower."
     return told(tpr, level, verdict, why)
@@ -273,8 +279,9 @@ def gradcam_looks_elsewhere(evidence, level):
 @claim("C6", "mean of the methods minus No hole, Table 4 [DSC]", "ahead; below 1.0 DSC it does not matter", METHODS)
 def ada_improves_robustness(evidence, level):
     "ADA improves robustness"
-    gain = effect(evidence.table4, METHODS, ["none"])
-    parent = effect(evidence.table4, METHODS, ["baseline"])
+    methods = methods_in(evidence.table4)
+    gain = effect(evidence.table4, methods, ["none"])
+    parent = effect(evidence.table4, methods, ["baseline"])
     why = (
         f"Over the parent the methods gain {shown(parent, level)}; "
         "No hole takes as many steps, so only the rest is ADA."
@@ -285,8 +292,9 @@ def ada_improves_robustness(evidence, level):
 @claim("C7", "mean of the methods minus the parent, Table 3 [DSC]", "not more than 1.0 DSC below")
 def ada_keeps_performance(evidence, level):
     "ADA keeps the original performance"
-    gain = effect(evidence.table3, METHODS, ["baseline"])
-    none = effect(evidence.table3, METHODS, ["none"])
+    methods = methods_in(evidence.table3)
+    gain = effect(evidence.table3, methods, ["baseline"])
+    none = effect(evidence.table3, methods, ["none"])
     why = f"Against No hole, with as many steps, it is {shown(none, level, '+')}."
     return told(gain, level, ahead(gain, level, tolerance=0, least=-TOLERANCE), why)
 
@@ -363,7 +371,7 @@ def table4_is_arithmetic(evidence, level):
 def steps_explain_the_gain(evidence, level):
     "The doubled steps alone explain what ADA gains"
     gain = effect(evidence.table4, ["none"], ["baseline"])
-    rest = effect(evidence.table4, METHODS, ["none"])
+    rest = effect(evidence.table4, methods_in(evidence.table4), ["none"])
     verdict = all_of([ahead(gain, level), opposite(ahead(rest, level))])
     return told(gain, level, verdict, f"The methods lie {shown(rest, level, '+')} from No hole.")
 
@@ -407,7 +415,7 @@ def guided_maps_ignore_the_weights(evidence, level):
 def random_windows_do_as_well(evidence, level):
     "No method does better than a random window"
     gaps = {method: effect(evidence.table4, [method], ["random"]) for method in METHODS}
-    best, largest = max(gaps.items(), key=value_of)
+    best, largest = max(known(gaps).items(), key=value_of)
     verdict = all_of(opposite(ahead(one, level)) for one in gaps.values())
     return told(largest, level, verdict, f"The best is {arm_name(best)}.")
 
@@ -499,11 +507,11 @@ def choosing_is_worth_more(evidence, level):
     best, chosen = (
         table[table.arm.isin(METHODS)].drop(columns="weights") for table in (evidence.best3, evidence.chosen3)
     )
-    if chosen.empty or not set(METHODS) <= set(chosen.arm):
-        return told(exactly(np.nan), level, OPEN, "No epoch was chosen on other people, or a method is missing.")
+    if chosen.arm.nunique() < 2:
+        return unknown("No epoch was chosen on other people, or there are no two methods.")
     lift = lift_of(best, chosen)
     over = {pair: lift_over(lift, best, *pair) for pair in permutations(METHODS, 2)}
-    (one, other), smallest = min(over.items(), key=value_of)
+    (one, other), smallest = min(known(over).items(), key=value_of)
     verdict = all_of(ahead(each, level, tolerance=0) for each in over.values())
     why = (
         f"The choice is worth {lift.DSC.mean():.2f}; the two farthest apart are {arm_name(one)} and {arm_name(other)}."
@@ -529,7 +537,7 @@ def rescans_come_out_more_alike(evidence, level):
     "Some arm segments a rescan more alike than No hole does"
     arms = compared(evidence.rescan)
     if not arms:
-        return told(exactly(np.nan), level, OPEN, "No scan was taken twice.")
+        return unknown("No scan was taken twice.")
     at = 1 - (1 - level) / len(arms)
     gaps = {arm: effect(evidence.rescan, [arm], ["none"], "DSC_pair") for arm in arms}
     best, largest = max(gaps.items(), key=value_of)

@@ -29,8 +29,9 @@ __all__ = [
 import numpy as np
 import pandas as pd
 
-from ..method.arms import METHODS, OTHERS, arm_name, arm_order
+from ..method.arms import OTHERS, arm_name, arm_order
 from .intervals import gap, interval
+from .scores import methods_in
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead
 
 # %% ../../nbs/5_evidence/09_epochs.ipynb #e05
@@ -114,7 +115,8 @@ def takes_looking(
     history: pd.DataFrame,  # A row per arm, fold, seed and epoch
 ) -> dict:  # difference with ends; verdict
     "Whether the methods lie above Random window without context at the last epoch."
-    gaps = gap(at_epoch(with_context(history), history.epoch.max()), METHODS, ["random"], "DSC_context")
+    end = at_epoch(with_context(history), history.epoch.max())
+    gaps = gap(end, methods_in(end), ["random"], "DSC_context")
     ends = ends_of(gaps, "DSC_context", "difference")
     return ends | {"verdict": is_ahead(ends["difference_low"], ends["difference_high"], TOLERANCE)}
 

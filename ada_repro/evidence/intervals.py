@@ -25,12 +25,12 @@ __all__ = [
     "Estimate",
     "estimate",
     "crossed_interval",
-    "is_nested",
     "NestedComponents",
     "nested_components",
     "nested_estimate",
     "mean_over_slices",
     "interval",
+    "known",
     "seed_mean",
     "training_mean",
     "prediction_interval",
@@ -45,7 +45,7 @@ from scipy import stats
 
 from ..core import check_number, shown
 from ..measure.metrics import as_numbers
-from .scores import VALUES, keys_of
+from .scores import VALUES, is_nested, keys_of
 
 
 # %% ../../nbs/5_evidence/02_intervals.ipynb #ec17
@@ -303,29 +303,21 @@ def crossed_interval(
 
 
 # %% ../../nbs/5_evidence/02_intervals.ipynb #n02
-def is_nested(
-    rows: pd.DataFrame,  # A row per fold, seed, subject and slice
-) -> bool:
-    "Whether each subject is judged by trainings of its own: several folds, with one subject each."
-    if "fold" not in rows:
-        return False
-    who = "person" if "person" in rows else "subject"
-    pairs = rows[["fold", who]].drop_duplicates()
-    return bool(len(pairs) > 1 and pairs.fold.is_unique and pairs[who].is_unique)
-
-
 class NestedComponents(Components):
     "The same where no two subjects share a training: what a seed adds is in the residual."
 
 
 def nested_components(
     values,  # As for `components`, but no two subjects share a training
-) -> NestedComponents:  # Not negative; NaN where one training for each is all there is
+) -> NestedComponents:  # Not negative; with one training each, all that varies is put down to the subjects
     "The variance components of a table whose subjects are independent."
     values = as_numbers("values", values)
-    within = np.nanvar(values, axis=0, ddof=1).mean() if len(values) > 1 else np.nan
-    between = np.nanmean(values, axis=0).var(ddof=1) - within / len(values)
-    return NestedComponents(0.0, float(np.maximum(between, 0)), float(within))
+    seeds, subjects = values.shape
+    if subjects < 2:
+        return NestedComponents(np.nan, np.nan, np.nan)
+    within = float(np.nanvar(values, axis=0, ddof=1).mean()) if seeds > 1 else 0.0
+    between = float(np.nanmean(values, axis=0).var(ddof=1)) - within / seeds
+    return NestedComponents(0.0, max(between, 0.0), within)
 
 
 def nested_estimate(
@@ -365,6 +357,13 @@ def interval(
 
 
 # %% ../../nbs/5_evidence/02_intervals.ipynb #c14
+def known(
+    effects: dict,  # Name -> effect
+) -> dict:  # All of them if none is known
+    "Those of arms that a study has."
+    return {name: one for name, one in effects.items() if not np.isnan(one.value)} or effects
+
+
 def seed_mean(
     values,  # (seeds,) one number for each
 ) -> Estimate:
@@ -373,8 +372,8 @@ def seed_mean(
     if values.ndim != 1:
         raise ValueError(f"values must be one number for each seed, not {shown(values)}")
     n = len(values)
-    variance = values.var(ddof=1) / n if n > 1 else np.nan
-    return Estimate(values.mean(), np.array([variance]), np.array([max(n - 1, 1)]))
+    mean, variance = values.mean() if n else np.nan, values.var(ddof=1) / n if n > 1 else np.nan
+    return Estimate(mean, np.array([variance]), np.array([max(n - 1, 1)]))
 
 
 def training_mean(

@@ -6,6 +6,7 @@
 __all__ = [
     "LATE",
     "evidence_of",
+    "missing_line",
     "judge",
     "stand_in",
     "yardsticks",
@@ -21,6 +22,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 
+from ..method.arms import METHODS, arm_name
 from .claims import ANY, CLAIMS, DIRECTIONS, compared
 from .epochs import best_epochs, last_cycles
 from .scores import per_slice
@@ -42,13 +44,22 @@ def evidence_of(
     return SimpleNamespace(judged=judged, **tables, best3=best, chosen3=chosen, **rest)
 
 
+def missing_line(
+    rows: pd.DataFrame,  # Of any table with a column arm
+) -> str:  # A sentence with a space before it, or nothing
+    "Which of the paper's methods a study has, if it lacks any."
+    there = [arm_name(method) for method in METHODS if method in set(rows.arm)]
+    return "" if len(there) == len(METHODS) else f" Of the methods this study has: {', '.join(there) or 'none'}."
+
+
 def judge(
     evidence: SimpleNamespace,  # Of `evidence_of`
     data: str,  # What it was measured on
 ) -> pd.DataFrame:  # A row per claim: claim, says, measure, rule, value, low, high, verdict, why, level, data
     "Every claim, measured and judged, all together."
     found = step_down(lambda key, level: CLAIMS[key][1](evidence, level), CLAIMS)
-    return pd.DataFrame([CLAIMS[key][0] | one | {"data": data} for key, one in found.items()])
+    claims = pd.DataFrame([CLAIMS[key][0] | one | {"data": data} for key, one in found.items()])
+    return claims.assign(why=claims.why + missing_line(evidence.table3))
 
 
 # %% ../../nbs/5_evidence/10_judging.ipynb #k06

@@ -5,6 +5,7 @@
 # %% auto #0
 __all__ = [
     "NEEDED",
+    "COST",
     "OPTIONAL",
     "PICTURES",
     "LONG_AGO",
@@ -27,7 +28,8 @@ from ..core import DataError, Run, run_named, whole_file, whole_folder
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k05
 NEEDED = ("runs/run.json", "runs/history.csv", "scores/scores.csv")
-OPTIONAL = ("runs/windows.csv",)  # the baseline has none
+COST = "executed/cost.json"  # what the training took, or its last start if it was interrupted
+OPTIONAL = ("runs/windows.csv", COST)  # the baseline has no windows
 PICTURES = ("runs/example.npz", "scores/preds.npz")
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
@@ -35,9 +37,11 @@ LONG_AGO = (1980, 1, 1, 0, 0, 0)
 def place_of(
     name: str,  # One of the names above
     run: Run,  # Whose
-    data: Path,  # Folder that holds `runs` and `scores`
+    data: Path,  # Folder that holds `runs`, `scores` and `executed`
 ) -> Path:
     "Where a file of a run lies."
+    if name == COST:
+        return data / "executed" / f"{run.name if run.arm == 'baseline' else f'ada-{run.name}'}.json"
     stage, _, file = name.partition("/")
     return data / stage / run.name / file
 

@@ -12,6 +12,9 @@ __all__ = [
     "MACHINE",
     "DATA_FACTS",
     "keys_of",
+    "trainings",
+    "is_nested",
+    "methods_in",
     "read_arms",
     "read_seeds",
     "with_variants",
@@ -36,7 +39,7 @@ import pandas as pd
 
 from ..core import DataError, Run
 from ..data.tables import read_table
-from ..method.arms import arm_order
+from ..method.arms import METHODS, arm_order
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c05
 CELLS = ("touching", "near", "far")
@@ -49,6 +52,32 @@ def keys_of(
 ) -> list:  # Those of its columns that are keys
     "What tells one slice of one run of an arm from another, and whose it is."
     return [key for key in SLICE if key in rows]
+
+
+def trainings(
+    rows: pd.DataFrame,  # Of any table
+) -> list:  # Columns
+    "What tells one training of an arm from another."
+    return [key for key in ("fold", "seed") if key in rows]
+
+
+def is_nested(
+    rows: pd.DataFrame,  # A row per fold, seed, subject and slice
+) -> bool:
+    "Whether each subject is judged by trainings of its own: several folds, with one subject each."
+    if "fold" not in rows:
+        return False
+    who = "person" if "person" in rows else "subject"
+    pairs = rows[["fold", who]].drop_duplicates()
+    return bool(len(pairs) > 1 and pairs.fold.is_unique and pairs[who].is_unique)
+
+
+def methods_in(
+    rows: pd.DataFrame,  # Of any table with a column arm
+    methods=METHODS,  # Some of the paper's
+) -> list:  # All of them if there is none, so that nothing can be told
+    "The methods that a study has, of those that a claim is about."
+    return [method for method in methods if method in set(rows.arm)] or list(methods)
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c06n
@@ -231,6 +260,8 @@ def provenance(
     kind = "simulated" if dataset == "phantom" else "real"
     single = [f"one {what}" for what, n in (("seed", len(seeds)), ("subject", people)) if n < 2]
     intervals = f"none, as there is {' and '.join(single)}" if single else "95 %, over seeds and subjects"
+    if is_nested(scores):
+        intervals = "95 %, over subjects, each with trainings of its own"
     return [
         f"Data: {dataset} ({kind} scans). Profile: {profile}. Seeds: {len(seeds)} ({', '.join(map(str, seeds))}).",
         f"Validation: {people} subjects, {slices} slices; {who}. Intervals in tables: {intervals}.",

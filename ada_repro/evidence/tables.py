@@ -40,14 +40,13 @@ from ada_repro.evidence.intervals import (
     difference,
     gap,
     interval,
-    is_nested,
     nested_components,
 )
 
 from ..measure.look import own_method
 from ..method.arms import arm_order
 from .counting import counting_null
-from .scores import CELLS, VALUES, dice_lost, keys_of, per_slice
+from .scores import CELLS, VALUES, dice_lost, is_nested, keys_of, per_slice
 from .verdicts import against
 
 
@@ -333,8 +332,10 @@ def pair_components(
     rows: pd.DataFrame,  # A row per arm, seed, subject and slice
     methods,  # Names
 ) -> Components:  # DSC squared
-    "The variance components of a difference between two methods, mean over all pairs."
-    pairs = [gap(rows, [one], [other]) for one, other in combinations(methods, 2)]
+    "The variance components of a difference between two methods, mean over all pairs; NaN with fewer than two."
+    pairs = [gap(rows, [one], [other]) for one, other in combinations([m for m in methods if m in set(rows.arm)], 2)]
+    if not pairs:
+        return Components(np.nan, np.nan, np.nan)
     lay = nested_components if is_nested(rows) else components
     parts = [lay(crossed_table(pair, "DSC")[0]) for pair in pairs]
     return type(parts[0])(*np.mean([[part.seed, part.subject, part.residual] for part in parts], axis=0))
@@ -344,6 +345,8 @@ def needed_line(
     table: pd.DataFrame,  # Of `what_it_takes`
 ) -> str:  # A sentence
     "How many seeds and subjects it would take."
+    if table.empty:
+        return "One method, one subject or one seed for all does not tell what it would take."
     said = []
     for row in table.itertuples():
         number = "more than 1000" if pd.isna(row.balanced) else f"{row.balanced}"

@@ -183,10 +183,10 @@ def what_it_takes(
     differences=DIFFERENCES,  # To be told from zero
     subjects=(5, 8, 10, 20, 40),  # How many there might be
 ) -> pd.DataFrame:  # A row per difference: it, `balanced` (as many as subjects), `seeds_<subjects>`; NA: none will do
-    "How many seeds tell a difference, for several numbers of subjects."
+    "How many seeds tell a difference, for several numbers of subjects; no row where the components are not known."
     table = []
-    for wanted in differences:
+    for wanted in () if np.isnan(parts.residual) else differences:
         seeds = {f"seeds_{n}": needed(parts, wanted, n) for n in subjects}
         table.append({"difference": wanted, "balanced": needed(parts, wanted), **seeds})
-    table = pd.DataFrame(table)
-    return table.astype(dict.fromkeys(table.columns[1:], "Int64"))
+    columns = ["difference", "balanced", *(f"seeds_{n}" for n in subjects)]
+    return pd.DataFrame(table, columns=columns).astype(dict.fromkeys(columns[1:], "Int64"))

@@ -22,7 +22,6 @@ from ada_repro.evidence.intervals import (
     estimate,
     gap,
     interval,
-    is_nested,
     mean_over_slices,
     nested_components,
     nested_estimate,
@@ -30,7 +29,7 @@ from ada_repro.evidence.intervals import (
     seed_mean,
     training_mean,
 )
-from ada_repro.evidence.scores import per_slice
+from ada_repro.evidence.scores import is_nested, per_slice
 from ada_repro.evidence.verdicts import OPEN, is_ahead, is_alike, needed, p_of, p_value, step_down
 
 KEYS = ["seed", "subject", "slice"]
@@ -471,7 +470,8 @@ def test_nested_components_are_found_on_the_average():
     for _ in range(300):
         found.append(list(vars(nested_components(rng.normal(size=12) + 2 * rng.normal(size=(3, 12)))).values()))
     assert np.mean(found, axis=0) == pytest.approx((0, 1, 4), rel=0.15)
-    assert np.isnan(nested_components(np.ones((1, 5))).residual)
+    alone = nested_components([[1.0, 2.0, 3.0]])
+    assert (alone.subject, alone.residual) == (1, 0) and np.isnan(nested_components(np.ones((5, 1))).residual)
 
 
 def test_what_apart_trainings_need_is_what_their_intervals_have():

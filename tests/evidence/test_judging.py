@@ -1,6 +1,7 @@
 "All claims together: Holm by its definition, yardsticks that do not stand, epochs chosen elsewhere."
 
 from itertools import product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -9,9 +10,11 @@ from test_claims import ARMS, METHODS, evidence
 
 from ada_repro.core import named_rng
 from ada_repro.evidence.claims import CLAIMS, DIRECTIONS
+from ada_repro.evidence.intervals import gap
 from ada_repro.evidence.judging import evidence_of, judge, judge_all, stand_in, yardsticks
-from ada_repro.evidence.scores import made_up_scores
+from ada_repro.evidence.scores import made_up_scores, methods_in
 from ada_repro.evidence.verdicts import FALLS, OPEN, STANDS
+from ada_repro.method.arms import arm_name
 
 
 def rest_of(e):
@@ -132,3 +135,20 @@ def test_the_last_epoch_is_not_judged():
     scores, rest = chosen_scores({}), rest_of(evidence(noise=0.02))
     worse = scores.assign(DSC=scores.DSC.where(scores.weights != "last", 0.0))
     pd.testing.assert_frame_equal(judge_all(scores, "x", **rest), judge_all(worse, "x", **rest))
+
+
+@pytest.mark.parametrize("missing", [["vanilla"], METHODS[:4], METHODS, ["gradcam"], [*METHODS[1:], "none", "random"]])
+def test_a_study_that_lacks_methods_says_which_it_has_and_claims_no_more(missing):
+    whole = evidence()
+    tables = {name: getattr(whole, name) for name in ("table3", "table4", "best3", "chosen3", "judged", "history")}
+    part = {name: table[~table.arm.isin(missing)] for name, table in tables.items()}
+    claims = judge(SimpleNamespace(**(vars(whole) | part)), "part").set_index("claim")
+    there = [arm_name(method) for method in METHODS if method not in missing]
+    assert claims.why.str.contains(f"this study has: {', '.join(there) or 'none'}.", regex=False).all()
+    assert not claims.why.str.contains("nan").any()
+    assert (claims.verdict[claims.value.isna()] == OPEN).all()
+    for key in ("C1", "C3", "S6b", "S9"):
+        assert claims.verdict[key] != STANDS, "it is about each method, and one is missing"
+    assert claims.value["C6"] == pytest.approx(
+        gap(part["table4"], methods_in(part["table4"]), ["none"]).DSC.mean(), nan_ok=True
+    )

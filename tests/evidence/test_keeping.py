@@ -10,6 +10,7 @@ import pytest
 from ada_repro.core import DataError, Run
 from ada_repro.data.tables import save_table
 from ada_repro.evidence.keeping import (
+    COST,
     NEEDED,
     OPTIONAL,
     PICTURES,
@@ -134,3 +135,18 @@ def test_publishing_a_study_anew_leaves_its_runs(data, tmp_path):
     publish("study", tmp_path / "figures")
     assert sorted(path.name for path in published.iterdir()) == ["runs", "table3.md"]
     assert len(list((published / "runs").iterdir())) == 11
+
+
+def test_what_a_training_took_is_kept_beside_it(data, tmp_path):
+    (data / "executed").mkdir()
+    for name, seconds in {"baseline-NWU-0": 30.0, "ada-gradcam-NWU-0": 70.0, "robustness-gradcam-NWU-0": 1.0}.items():
+        (data / "executed" / f"{name}.json").write_text(json.dumps({"seconds": seconds}))
+    keep_runs(STUDY, data, tmp_path / "kept")
+    told = {}
+    for path in sorted((tmp_path / "kept").iterdir()):
+        with zipfile.ZipFile(path) as archive:
+            if COST in archive.namelist():
+                told[path.stem] = json.loads(archive.read(COST))["seconds"]
+    assert told == {"baseline-NWU-0": 30.0, "gradcam-NWU-0": 70.0}
+    take_back(tmp_path / "kept", tmp_path / "back")
+    assert sorted(path.name for path in (tmp_path / "back").iterdir()) == ["runs", "scores"]
