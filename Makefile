@@ -54,7 +54,7 @@ publish: .venv/stamp  ## A finished run into figures/published: make publish NAM
 keep: .venv/stamp  ## What is small of each finished run, into figures/published: also of a study that goes on
 	@$(PY) docs/keep_runs.py
 
-bench: .venv/stamp  ## Ours against peers, alone on the machine: a quarter of an hour; writes docs/benchmarks.md
+bench: .venv/stamp  ## Ours against peers, alone on the machine: ten minutes; writes docs/benchmarks.md
 	@$(PY) benchmarks/bench.py
 
 exact: .venv/stamp  ## The same bits as on our machine? The smoke profile with machine: {exact: true}, against benchmarks/exact.csv

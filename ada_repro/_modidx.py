@@ -1450,6 +1450,7 @@ d = {
             ),
             "ada_repro.method.arms.choices_of": ("2_method/arms.html#choices_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.draws_of": ("2_method/arms.html#draws_of", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.images_at_once": ("2_method/arms.html#images_at_once", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.is_control": ("2_method/arms.html#is_control", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.kept": ("2_method/arms.html#kept", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.method_of": ("2_method/arms.html#method_of", "ada_repro/method/arms.py"),

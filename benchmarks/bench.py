@@ -15,7 +15,7 @@ import pandas as pd
 import peers
 import shares
 import torch
-from harness import DEVICE, baseline, first, matrix_peak, rows, seconds, simulated, training_flop, wide
+from harness import DEVICE, baseline, first, matrix_peak, one_thread, rows, seconds, simulated, training_flop, wide
 
 from ada_repro.core import ROOT, named_generator, named_rng
 from ada_repro.data.phantom import phantom_slices
@@ -88,14 +88,16 @@ def training_narrow(width):
 
     limit_ms = 1e3 * training_flop(width, 80, 64) / matrix_peak(FAST)
     mine = {f"train_epoch, {PRECISION}": lambda: train_epoch(ours, slices, None, 0, 8, {}, "off")}
-    work = f"training, width {width}, 80 x 80, batch 8, 64 images"
+    work = f"training, width {width}, 80 x 80, batch 8, 64 images, one thread"
     yield from rows(work, mine, {"plain eager float32": theirs}, limit_ms)
 
 
+@one_thread
 def training_laptop():
     yield from training_narrow(8)
 
 
+@one_thread
 def training_width_16():
     yield from training_narrow(16)
 
@@ -198,9 +200,10 @@ def new_images_width_64():
     yield from new_images(model, first(slices, 2 if DEVICE == "cpu" else 32), 20, "width 64, 200 x 200")
 
 
+@one_thread
 def new_images_laptop():
     model, slices = baseline()
-    yield from new_images(model, first(slices, 16), 10, "width 8, 80 x 80")
+    yield from new_images(model, first(slices, 16), 10, "width 8, 80 x 80, one thread")
 
 
 # Robustness
@@ -233,13 +236,14 @@ def table4_width_64():
     yield from table4(model, first(slices, 1 if DEVICE == "cpu" else 16), 20, "width 64, 200 x 200, 100 cells")
 
 
+@one_thread
 def table4_laptop():
     model, slices = baseline()
-    yield from table4(model, first(slices, 8), 10, "width 8, 80 x 80, 64 cells")
+    yield from table4(model, first(slices, 8), 10, "width 8, 80 x 80, 64 cells, one thread")
 
 
 def bf16_effect():
-    "What bfloat16 does to the means of Table 4, on the baseline at hand."
+    "What bfloat16 does to the means of Table 4."
     model, slices = baseline()
     size, both = slices.images.shape[-1] // 8, {}
     for precision in ("float32", "bfloat16"):
@@ -330,7 +334,7 @@ def readable(table):
         for r in table.itertuples()
     ]
     heads = ["work", "ours", "peer", "ours (ms)", "peer (ms)", "ratio", "at least", "limit (ms)", "share of limit"]
-    return markdown(heads, lines) + f"\n\nMachine: {table.machine.iloc[0]}."
+    return markdown(heads, lines) + f"\n\nMachine: {table.machine.iloc[0]}, {table.date.iloc[0]}."
 
 
 def markdown(names, rows):

@@ -1,9 +1,11 @@
 "How time is taken, what the limit is, and the slices and networks that all rows work on."
 
+import ctypes
 import gc
 import os
 import platform
 import time
+from datetime import date
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -12,18 +14,20 @@ from statistics import median
 import numpy as np
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from ada_repro.core import DATA, best_device
+from ada_repro.core import best_device
 from ada_repro.data.phantom import phantom_slices
-from ada_repro.data.slices import Slices, load_slices
+from ada_repro.data.slices import Slices
 from ada_repro.method.unet import UNet
-from ada_repro.train.runs import load_model
+from ada_repro.pipeline.kernel import PLAIN
 from ada_repro.train.training import new_state, train_epoch
+from ada_repro.train.weights import load_weights
 
 DEVICE, REPEATS = best_device(), int(os.environ.get("REPEATS", 5))
-COLUMNS = ["work", "ours", "peer", "ours_ms", "peer_ms", "ratio", "limit_ms", "share_of_limit", "machine"]
+COLUMNS = ["work", "ours", "peer", "ours_ms", "peer_ms", "ratio", "limit_ms", "share_of_limit", "machine", "date"]
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of mallopt, malloc.h
+THEIR_MMAP, THEIR_TRIM = 32 * 2**20, 64 * 2**20  # what glibc's own thresholds grow to
 
 
 # Time
@@ -52,6 +56,20 @@ def machine():
     return f"{name} {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
 
 
+def keep_memory(as_a_stage):
+    "Keep freed memory as a stage does, or as any other process; where the C library is not glibc, both are alike."
+    if platform.libc_ver()[0] == "glibc":
+        ours = int(PLAIN["MALLOC_MMAP_THRESHOLD_"])
+        ctypes.CDLL(None).mallopt(MMAP_THRESHOLD, ours if as_a_stage else THEIR_MMAP)
+        ctypes.CDLL(None).mallopt(TRIM_THRESHOLD, ours if as_a_stage else THEIR_TRIM)
+
+
+def timed(calls, as_a_stage):
+    "Milliseconds of each call, by name."
+    keep_memory(as_a_stage)
+    return {name: 1e3 * seconds(f) for name, f in calls.items()}
+
+
 def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
     """A row for each of ours beside each peer, both by name.
 
@@ -60,15 +78,30 @@ def rows(work, ours, theirs, limit_ms=np.nan, rest_s=0):
     times = []
     for _ in range(REPEATS + 1):
         gc.collect()
-        times.append({name: 1e3 * seconds(f) for name, f in {**ours, **theirs}.items()})
+        times.append(timed(ours, True) | timed(theirs, False))
         time.sleep(rest_s)  # a peer's worker may still be busy
     ms = {name: median(t[name] for t in times[1:]) for name in times[0]}
     for mine, peer in product(ours, theirs):
         ratio, share = ms[peer] / ms[mine], limit_ms / ms[mine]
-        row = (work, mine, peer, ms[mine], ms[peer], ratio, limit_ms, share, machine())
+        row = (work, mine, peer, ms[mine], ms[peer], ratio, limit_ms, share, machine(), str(date.today()))
         values = dict(zip(COLUMNS, row, strict=True))
         print(*(f"{v:.4g}" if isinstance(v, float) else v for v in values.values()), sep=" | ", flush=True)
         yield values
+
+
+def one_thread(work):
+    "A benchmark on one thread, as a stage of the laptop profile runs."
+
+    def on_one(*args):
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield from work(*args)
+        finally:
+            torch.set_num_threads(threads)
+
+    on_one.__name__ = work.__name__
+    return on_one
 
 
 # The limit
@@ -123,13 +156,8 @@ def wide():
 
 @cache
 def baseline():
-    "The pipeline's baseline and its validation slices, if they are at hand; else a small network and slices like them."
-    weights = DATA / "runs" / "baseline-paper-0" / "best.safetensors"
-    if weights.is_file() and (DATA / "slices").is_dir():
-        width = load_file(weights)["head.weight"].shape[1]
-        return load_model(weights, width).eval(), load_slices(DATA / "slices").subset("val").to(DEVICE)
-    slices = simulated(48, 80, 0.5)
-    return trained(8, slices, 90, 8), slices
+    "The published baseline, and slices of the phantom."
+    return load_weights("baseline").to(DEVICE), simulated(48, 80, 0.5)
 
 
 def first(slices, n):

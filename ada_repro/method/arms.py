@@ -11,6 +11,7 @@ __all__ = [
     "OTHERS",
     "NAMES",
     "VARIANTS",
+    "AT_ONCE",
     "is_control",
     "method_of",
     "check_arms",
@@ -21,6 +22,7 @@ __all__ = [
     "arm_name",
     "published_arms",
     "check_options",
+    "images_at_once",
     "arm_maps",
     "unimportance",
     "another",
@@ -184,12 +186,28 @@ def check_options(
     check_choice("precision", precision, PRECISIONS)
 
 
+# %% ../../nbs/2_method/05_arms.ipynb #c08u
+AT_ONCE = 32, 32 * 8 * 80 * 80  # images; values of a layer on a CPU
+
+
+def images_at_once(
+    model: nn.Module,  # Image -> logits
+    images: Tensor,  # (N, 1, H, W)
+) -> int:  # 1 to 32
+    "How many images a look takes at a time: no more than a processor's cache likes."
+    most, values = AT_ONCE
+    channels = next((p.shape[0] for p in model.parameters() if p.dim() == 4), 1)
+    fit = values // (channels * images[0].numel()) if images.device.type == "cpu" and len(images) else most
+    return min(max(fit, 1), most)
+
+
+# %% ../../nbs/2_method/05_arms.ipynb #c08w
 def arm_maps(
     arm: str,  # A method or a control
     model: nn.Module,  # Image -> logits
     images: Tensor,  # (N, 1, H, W)
     target: Tensor,  # (N, H, W), bool
-    batch_size: int = 32,  # Images at a time
+    batch_size: int = None,  # Images at a time; what is fast if absent
     **options,  # Of `saliency_map`: explain, sign, layer, precision
 ) -> Tensor:  # (N, H, W); zeros for an arm that looks nowhere
     "What the arm sees in each image."
@@ -198,7 +216,8 @@ def arm_maps(
     method = method_of(arm)
     if method is None:
         return torch.zeros_like(images[:, 0])
-    batches = zip(images.split(batch_size), target.split(batch_size), strict=True)
+    n = batch_size or images_at_once(model, images)
+    batches = zip(images.split(n), target.split(n), strict=True)
     return torch.cat([saliency_map(model, x, y, method, **options) for x, y in batches])
 
 

@@ -24,6 +24,7 @@ from ada_repro.method.arms import (
     check_arms,
     check_study_arms,
     choices_of,
+    images_at_once,
     is_control,
     kept,
     method_of,
@@ -332,3 +333,12 @@ def test_what_is_no_name_is_no_arm_and_one_image_has_no_other():
             check_arms([arm])
     with pytest.raises(ValueError, match="at least 2, not 1"):
         another(1, torch.Generator())
+
+
+def test_large_images_are_looked_at_one_by_one_and_small_ones_together():
+    def at_once(width, side, n=40):
+        return images_at_once(UNet(width), torch.empty(n, 1, side, side))
+
+    assert at_once(8, 80) == at_once(4, 40) == 32, "what the laptop's numbers were made with"
+    assert at_once(64, 200) == 1 and at_once(8, 200) == 5 and at_once(8, 80, n=0) == 32
+    assert images_at_once(torch.nn.Identity(), torch.empty(2, 1, 4, 4)) == 32
