@@ -2183,6 +2183,10 @@ d = {
                 "6_pipeline/start.html#hide_unseen",
                 "ada_repro/pipeline/start.py",
             ),
+            "ada_repro.pipeline.start.in_one_line": (
+                "6_pipeline/start.html#in_one_line",
+                "ada_repro/pipeline/start.py",
+            ),
             "ada_repro.pipeline.start.is_cut": ("6_pipeline/start.html#is_cut", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.is_json": ("6_pipeline/start.html#is_json", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.is_whole_entry": (

@@ -25,6 +25,7 @@ __all__ = [
     "wait_for_others",
     "repro",
     "set_time",
+    "in_one_line",
     "main",
 ]
 
@@ -297,6 +298,18 @@ def set_time(
 
 
 # %% ../../nbs/6_pipeline/13_start.ipynb #c18m
+def in_one_line(
+    error: Exception,  # What has ended a start
+) -> str:
+    "What is wrong, and what to do where only the owner of a file can help."
+    if isinstance(error, PermissionError) and error.filename:
+        return (
+            f"{error.filename}: this user may not read or write it. "
+            f"Let its owner run `chmod -R u+rwX`, or make it yours: `chown -R $USER {error.filename}`"
+        )
+    return str(error)
+
+
 def main(
     words: list[str],  # For `dvc repro`
 ) -> int:  # 1 if it cannot start, or a stage failed
@@ -311,7 +324,7 @@ def main(
     except KeyboardInterrupt:
         print(f"repro: {'the time is up' if time_is_up() else 'stopped'}; run again to go on", file=sys.stderr)
     except (OSError, ValueError, RuntimeError) as e:
-        said = "the time is up; run again to go on" if time_is_up() else e
+        said = "the time is up; run again to go on" if time_is_up() else in_one_line(e)
         print(f"repro: {said}", file=sys.stderr)
     return 1
 

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -488,6 +489,22 @@ def test_command_killed_is_tried_again(waiting):
     (waiting / "go").touch()
     assert head.wait() == 0 and "tried once more" in (waiting / "said").read_text()
     assert (waiting / "two").read_text() == "one\n"
+
+
+RIGHTS = "-dac_override,-dac_read_search"  # what lets root pass over a file's rights
+WITHOUT = ["setpriv", "--bounding-set", RIGHTS, "--inh-caps", RIGHTS] if os.geteuid() == 0 else []
+
+
+@pytest.mark.skipif(bool(WITHOUT and not shutil.which("setpriv")), reason="root cannot be kept out without setpriv")
+@pytest.mark.parametrize("name, rights", [("params.yaml", 0o000), ("data", 0o555)])
+def test_what_this_user_may_not_touch_is_named_with_a_remedy(tmp_path, name, rights):
+    folder = project(tmp_path / "p", CHAIN, first="1", other="2")
+    (folder / "data").mkdir()
+    (folder / name).chmod(rights)
+    done = subprocess.run([*WITHOUT, *START], cwd=folder, env=ENV, capture_output=True, text=True)
+    (folder / name).chmod(0o755)
+    assert done.returncode == 1 and one_line(done.stderr), done.stderr
+    assert f"/{name}" in done.stderr and "chmod -R u+rwX" in done.stderr
 
 
 DIES = """
