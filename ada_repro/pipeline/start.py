@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 # %% ../../nbs/6_pipeline/13_start.ipynb #c02
+import errno
 import json
 import os
 import re
@@ -265,6 +266,8 @@ def repro(
     wait_for_others(root)
     params = read_params(root / "params.yaml")
     jobs = count_jobs(params)
+    if (root / "data").is_dir() and not os.access(root / "data", os.W_OK | os.X_OK):
+        raise PermissionError(errno.EACCES, "is not for this user to write in", str(root / "data"))
     hide_unseen(root / "data")
     mend(root)
     is_plain = not any(word.startswith("-") for word in words)
