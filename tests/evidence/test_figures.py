@@ -296,6 +296,7 @@ def test_rules_pick_the_cases():
     ]
     assert loss[context_slice(scores, slices, 0)] == np.median(loss)
     assert best_method(pd.DataFrame({"arm": ["gradcam", "my_method", "none"], "DSC": [80, 81, 90]})) == "my_method"
+    assert best_method(pd.DataFrame({"arm": ["baseline", "none", "counting"], "DSC": [91, 80, 90]})) == "none"
 
 
 def test_table_pages(tmp_path):
