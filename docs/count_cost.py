@@ -81,6 +81,8 @@ def studies(params):
 def published():
     "What the trainings of each published study took, in a sentence each."
     for path in sorted((FIGURES / "published").glob("*/cost.json")):
+        if (path.parent / "runs").is_dir():
+            continue  # stands in the table
         cost = json.loads(path.read_text())
         hours, memory_mb = cost["seconds"] / 3600, cost["peak_memory_mb"]
         yield f"- {path.parent.name}: {hours:.1f} core hours for all its trainings, {memory_mb} MB at most at a time"

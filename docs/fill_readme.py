@@ -15,7 +15,7 @@ from ada_repro.method.arms import arm_name
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "what_stands.md")
 STUDIES = {"simulated": "phantom-evidence", "real": "gm_challenge-evidence"}
-TO_THE_LEFT = ("", "Arm", "claim", "measured")
+TO_THE_LEFT = ("", "Arm", "Arm, real", "Arm, simulated", "claim", "measured")
 YARDSTICK = " A/A"
 
 
@@ -146,6 +146,43 @@ def flips():
     return markdown(["", "claim", "data", "before", "now", "value now"], rows)
 
 
+SCHEDULES = {"real": "gm_challenge-schedule", "simulated": "phantom-schedule"}
+
+
+def schedule_columns(study):
+    "What a study at the paper's schedule has: heading -> a cell for each arm."
+    folder = FIGURES / "published" / study
+    table3, table4 = (read_table(folder / f"table{n}.csv").set_index("arm") for n in (3, 4))
+    ends, lead = ["DSC", "DSC_low", "DSC_high"], ["DSC_minus_none", "DSC_minus_none_low", "DSC_minus_none_high"]
+    columns = {
+        "Table 3, paper": table3[["DSC_paper"]],
+        "Table 3": table3[ends],
+        "minus No hole": table3[lead],
+        "epoch chosen on other people": table3[["DSC_chosen"]],
+        "last epoch": table3[["DSC_last"]],
+        "Table 4, paper": table4[["DSC_paper"]],
+        "Table 4": table4[ends],
+        "minus No hole, Table 4": table4[lead],
+    }
+    return {
+        head: {arm: with_ends(*row, *[None] * (3 - len(row))) for arm, *row in part.itertuples()}
+        for head, part in columns.items()
+    }
+
+
+def schedule():
+    "The studies at the paper's schedule, as far as they are published."
+    tables = []
+    for kind, study in SCHEDULES.items():
+        if not (FIGURES / "published" / study / "table4.csv").is_file():
+            continue
+        columns = schedule_columns(study)
+        arms = [arm for arm in columns["Table 4"] if arm != "counting"]
+        rows = [[arm_name(arm), *(cells[arm] for cells in columns.values())] for arm in arms]
+        tables.append(markdown([f"Arm, {kind}", *columns], rows))
+    return "\n\n".join(tables)
+
+
 def filled(text, name, part):
     "The text with a part between its markers."
     before, rest = text.split(f"<!-- {name} -->\n")
@@ -156,7 +193,7 @@ def filled(text, name, part):
 if __name__ == "__main__":
     for page in PAGES:
         text = page.read_text()
-        for part in (results, verdicts, scales, yardsticks, takes, flips):
+        for part in (results, schedule, verdicts, scales, yardsticks, takes, flips):
             if f"<!-- {part.__name__} -->\n" in text:
                 text = filled(text, part.__name__, part())
         page.write_text(text)
