@@ -74,7 +74,7 @@ def ends_of(
     value: str,  # Column
     name: str,  # What the result is called
 ) -> dict:  # name, name_low, name_high; NaN where there is nothing to say
-    "The mean over runs with its interval over seeds and folds."
+    "The mean over runs with its interval over folds, or over seeds and folds."
     if rows[value].notna().any():
         return interval(rows, value, name)
     return dict.fromkeys((name, f"{name}_low", f"{name}_high"), np.nan)
@@ -213,6 +213,9 @@ def best_epochs(
 def last_cycles(
     history: pd.DataFrame,  # A row per arm, fold, seed and epoch, in the order of the epochs
 ) -> pd.DataFrame:  # Of `by_person`
-    "Every run in the mean over its last epochs."
-    late = history.groupby(RUN).tail(last_epochs(history))
+    "Every run in the mean over its last epochs; of ordinary training no more than a tenth."
+    n, is_ada = last_epochs(history), history.cycle > 0
+    ordinary = history[~is_ada]
+    few = max(1, min(n, ordinary.epoch.nunique() // 10))
+    late = pd.concat([ordinary.groupby(RUN).tail(few), history[is_ada].groupby(RUN).tail(n)])
     return by_person(late.groupby(RUN)[["DSC", *HALVES]].mean().reset_index())

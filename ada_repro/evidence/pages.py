@@ -161,7 +161,7 @@ CAPTIONS |= {
     ],
     "table13": [
         "Table 13: DSC when all but the grey matter is set to zero, as training goes on. Each arm starts where the "
-        "baseline ends. Intervals, where there are several folds: over seeds and folds."
+        "baseline ends. Intervals, where there are several folds: over these."
     ],
     "table14": ["Table 14: what the paper's text says of its Figure 2, and ours, mean over runs."],
     "needed": [
