@@ -235,6 +235,8 @@ def write_table(
     heads = [heading(column, name) for column in columns]
     align = ["---", *["---:"] * (len(columns) - 1)]
     rows = [[shown_cell(row, column) for column in columns] for _, row in frame.iterrows()]
+    if not rows:
+        heads, align = ["This study has nothing to show here."], ["---"]
     page = markdown_page(heads, align, rows, [*CAPTIONS.get(name, []), *basis])
     (folder / f"{name}.md").write_text(page)
 

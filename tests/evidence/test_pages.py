@@ -14,6 +14,7 @@ from test_tables import ARMS, KEYS, SLICES, made_up, made_up_look, made_up_stres
 
 from ada_repro.evidence.claims import CLAIMS
 from ada_repro.evidence.epochs import table13, table14
+from ada_repro.evidence.intervals import Components
 from ada_repro.evidence.judging import LATE, by_rules, judge
 from ada_repro.evidence.pages import (
     CAPTIONS,
@@ -148,3 +149,9 @@ def test_the_page_of_claims_has_a_row_per_claim(tmp_path, seeds, weights):
     again = pd.read_csv(tmp_path / "claims.csv")
     assert again.claim.tolist() == table.claim.tolist() and again.says.tolist() == table.says.tolist()
     assert np.allclose(again.value, table.value.round(4), equal_nan=True)
+
+
+def test_a_table_without_rows_says_so(tmp_path):
+    for empty in (pd.DataFrame(), what_it_takes(Components(0.0, 1.0, np.nan))):
+        write_table(empty, tmp_path, "table7")
+        assert (tmp_path / "table7.md").read_text().startswith("| This study has nothing to show here. |\n| --- |\n")
