@@ -14,7 +14,7 @@ ARMS, SEEDS = 12, 5
 FOLDS = {"phantom": ["paper"], "gm_challenge": ["CEITEC", "CHUM", "Milan", "NWU", "UCL"]}
 FIRST_S = {"check": 5, "phantom": 19, "prepare": 16}
 SECONDS = {  # profile schedule: 100 epochs, then 31 x 30 of twice as many images
-    "phantom": {"baseline": 290, "ada": 5400, "robustness": 31},
+    "phantom": {"baseline": 60, "ada": 750, "robustness": 8},
     "gm_challenge": {"baseline": 50, "ada": 960, "robustness": 12},
 }
 LAST_S = {"iou": 10, "figures": 20}

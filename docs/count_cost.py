@@ -19,7 +19,8 @@ TITLE = """# What a study costs
 
 Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
 study would take on so many cores at once, with each baseline before its arms. Below, the published studies whose runs
-are not kept one by one. Of a training that was interrupted the last start counts. Made by `python docs/count_cost.py`.
+are not kept one by one. Of a training that was interrupted the last start counts; seconds are the clock's, so that a
+training which shared its core with others counts for more. Made by `python docs/count_cost.py`.
 """
 
 
