@@ -303,8 +303,13 @@ def crossed_interval(
 
 
 # %% ../../nbs/5_evidence/02_intervals.ipynb #n02
+@dataclass(frozen=True)
 class NestedComponents(Components):
-    "The same where no two subjects share a training: what a seed adds is in the residual."
+    "The same where no two subjects share a training."
+
+    seed: float  # 0
+    subject: float  # Of the people
+    residual: float  # Of the trainings, and of what neither explains
 
 
 def nested_components(
@@ -384,6 +389,7 @@ def training_mean(
     return seed_mean(folds if len(folds) > 1 else values)
 
 
+# %% ../../nbs/5_evidence/02_intervals.ipynb #c14s
 def prediction_interval(
     values,  # (seeds,) one number for each
     level: float = 0.95,  # In (0, 1)

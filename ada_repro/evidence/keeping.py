@@ -28,9 +28,17 @@ from ..core import DataError, Run, run_named, whole_file, whole_folder
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k05
 NEEDED = ("runs/run.json", "runs/history.csv", "scores/scores.csv")
+
+
 COST = "executed/cost.json"  # what the training took, or its last start if it was interrupted
+
+
 OPTIONAL = ("runs/windows.csv", COST)  # the baseline has no windows
+
+
 PICTURES = ("runs/example.npz", "scores/preds.npz")
+
+
 LONG_AGO = (1980, 1, 1, 0, 0, 0)
 
 
@@ -54,6 +62,7 @@ def is_finished(
     return all(place_of(name, run, data).is_file() for name in NEEDED)
 
 
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k05s
 def keep_run(
     run: Run,  # A finished one
     data: Path,  # Folder that holds `runs` and `scores`

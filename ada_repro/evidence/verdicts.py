@@ -185,7 +185,9 @@ def what_it_takes(
 ) -> pd.DataFrame:  # A row per difference: it, `balanced` (as many as subjects), `seeds_<subjects>`; NA: none will do
     "How many seeds tell a difference, for several numbers of subjects; no row where the components are not known."
     table = []
-    for wanted in () if np.isnan(parts.residual) else differences:
+    if np.isnan(parts.residual):
+        differences = ()
+    for wanted in differences:
         seeds = {f"seeds_{n}": needed(parts, wanted, n) for n in subjects}
         table.append({"difference": wanted, "balanced": needed(parts, wanted), **seeds})
     columns = ["difference", "balanced", *(f"seeds_{n}" for n in subjects)]

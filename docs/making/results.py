@@ -291,7 +291,7 @@ def run_of(path):
 def write_notebooks(root, study, to, titles):
     "The executed notebooks that were published with a study; the names of their pages."
     pages = []
-    for path in in_order(of_its_own(study, root), titles):
+    for path in in_order(filter(shows, of_its_own(study, root)), titles):
         title = titles.get(path.stem, path.stem)
         write_lesson(path, to / "notebooks" / path.name, f"{title} ({study.kind})", path.stem, run_of(path))
         pages.append(f"{title} <notebooks/{path.stem}>")
