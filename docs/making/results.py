@@ -18,6 +18,7 @@ COLOURS = {"stands": "good", "does not stand": "bad", "cannot be told": "open"}
 PROFILES = {
     "laptop": "One training of each arm: what `make repro` makes on a laptop. It decides nothing.",
     "evidence": "Several trainings of each arm and all controls, for verdicts with intervals: `make evidence`.",
+    "schedule": "The paper's epochs, cycles and learning rate at the laptop's size, as far as trainings have come.",
 }
 CAPTION_PT = 7  # from the first line of a drawn caption up to above its letters
 ALL_THE_WIDTH = ["---", "html_theme.sidebar_secondary.remove: true", "---", ""]
@@ -291,9 +292,10 @@ def run_of(path):
 def write_notebooks(root, study, to, titles):
     "The executed notebooks that were published with a study; the names of their pages."
     pages = []
-    for path in in_order(filter(shows, of_its_own(study, root)), titles):
+    for path in in_order(of_its_own(study, root), titles):
         title = titles.get(path.stem, path.stem)
-        write_lesson(path, to / "notebooks" / path.name, f"{title} ({study.kind})", path.stem, run_of(path))
+        about = run_of(path) if shows(path) else "It shows nothing."
+        write_lesson(path, to / "notebooks" / path.name, f"{title} ({study.kind})", path.stem, about)
         pages.append(f"{title} <notebooks/{path.stem}>")
     return pages
 
