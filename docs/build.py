@@ -64,10 +64,12 @@ def with_cards(text):
 
 
 def with_verdicts(text):
-    "Behind a sentence of the front page, in the place of <C1>, what became of that claim."
+    "Behind a sentence of the front page, in the place of <C1>, what became of that claim from several seeds."
     verdicts = read_verdicts(studies(ROOT))
     for claim, rows in verdicts.items():
-        said = ", ".join(f"{row['verdict']} ({data})" for data, row in rows)
+        told = {data: row["verdict"] for data, row in rows if "," not in data}
+        same = len(set(told.values())) == 1
+        said = next(iter(told.values())) if same else ", ".join(f"{said} ({data})" for data, said in told.items())
         text = text.replace(f"<{claim}>", f"[*{claim}: {said}*](what-stands.md)")
     return text
 

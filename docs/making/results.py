@@ -244,12 +244,13 @@ def verdict_cards(tables):
 
 
 def read_verdicts(found):
-    "For each claim its row in each evidence study."
+    "For each claim its row in each study that judges; whose data, and its profile where that is not evidence."
     tables = {}
     for study in found:
         path = study.folder / "claims.csv"
         if path.is_file():
             kind = study.title.split()[0].lower()
+            kind += "" if study.profile == "evidence" else f", {study.profile}"
             for row in csv.DictReader(path.open()):
                 tables.setdefault(row["claim"], []).append((kind, row))
     return tables
