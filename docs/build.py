@@ -68,8 +68,9 @@ def with_verdicts(text):
     verdicts = read_verdicts(studies(ROOT))
     for claim, rows in verdicts.items():
         told = {data: row["verdict"] for data, row in rows if "," not in data}
-        same = len(set(told.values())) == 1
-        said = next(iter(told.values())) if same else ", ".join(f"{said} ({data})" for data, said in told.items())
+        said = ", ".join(f"{verdict} ({data})" for data, verdict in told.items())
+        if len(set(told.values())) == 1:
+            said = next(iter(told.values()))
         text = text.replace(f"<{claim}>", f"[*{claim}: {said}*](what-stands.md)")
     return text
 

@@ -136,7 +136,7 @@ def told(
 ) -> dict:  # value, low, high, verdict, why
     "What a claim returns."
     if np.isnan(one.value):
-        return unknown("This study lacks an arm, or a second seed, that it is measured by.")
+        return unknown("Not measured in this study: an arm, a second seed, or any loss at all is lacking.")
     low, high = one.ends(level)
     return {"value": one.value, "low": low, "high": high, "verdict": verdict, "why": why}
 

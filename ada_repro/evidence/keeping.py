@@ -49,7 +49,8 @@ def place_of(
 ) -> Path:
     "Where a file of a run lies."
     if name == COST:
-        return data / "executed" / f"{run.name if run.arm == 'baseline' else f'ada-{run.name}'}.json"
+        trained_by = "" if run.arm == "baseline" else "ada-"
+        return data / "executed" / f"{trained_by}{run.name}.json"
     stage, _, file = name.partition("/")
     return data / stage / run.name / file
 

@@ -333,7 +333,8 @@ def pair_components(
     methods,  # Names
 ) -> Components:  # DSC squared
     "The variance components of a difference between two methods, mean over all pairs; NaN with fewer than two."
-    pairs = [gap(rows, [one], [other]) for one, other in combinations([m for m in methods if m in set(rows.arm)], 2)]
+    there = [method for method in methods if method in set(rows.arm)]
+    pairs = [gap(rows, [one], [other]) for one, other in combinations(there, 2)]
     if not pairs:
         return Components(np.nan, np.nan, np.nan)
     lay = nested_components if is_nested(rows) else components
