@@ -26,6 +26,7 @@ d = {
             "ada_repro.core.dims": ("core.html#dims", "ada_repro/core.py"),
             "ada_repro.core.find_root": ("core.html#find_root", "ada_repro/core.py"),
             "ada_repro.core.fits": ("core.html#fits", "ada_repro/core.py"),
+            "ada_repro.core.is_exact": ("core.html#is_exact", "ada_repro/core.py"),
             "ada_repro.core.is_running": ("core.html#is_running", "ada_repro/core.py"),
             "ada_repro.core.name_seed": ("core.html#name_seed", "ada_repro/core.py"),
             "ada_repro.core.named_generator": ("core.html#named_generator", "ada_repro/core.py"),
@@ -1457,6 +1458,30 @@ d = {
             "ada_repro.method.arms.published_arms": ("2_method/arms.html#published_arms", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.unimportance": ("2_method/arms.html#unimportance", "ada_repro/method/arms.py"),
         },
+        "ada_repro.method.compiled": {
+            "ada_repro.method.compiled.Tail": ("2_method/compiled.html#tail", "ada_repro/method/compiled.py"),
+            "ada_repro.method.compiled.Tail.__init__": (
+                "2_method/compiled.html#tail.__init__",
+                "ada_repro/method/compiled.py",
+            ),
+            "ada_repro.method.compiled.Tail.forward": (
+                "2_method/compiled.html#tail.forward",
+                "ada_repro/method/compiled.py",
+            ),
+            "ada_repro.method.compiled.compiled_tail": (
+                "2_method/compiled.html#compiled_tail",
+                "ada_repro/method/compiled.py",
+            ),
+            "ada_repro.method.compiled.compiled_twin": (
+                "2_method/compiled.html#compiled_twin",
+                "ada_repro/method/compiled.py",
+            ),
+            "ada_repro.method.compiled.compiler_fault": (
+                "2_method/compiled.html#compiler_fault",
+                "ada_repro/method/compiled.py",
+            ),
+            "ada_repro.method.compiled.tail": ("2_method/compiled.html#tail", "ada_repro/method/compiled.py"),
+        },
         "ada_repro.method.copies": {
             "ada_repro.method.copies.ada_copies": ("2_method/copies.html#ada_copies", "ada_repro/method/copies.py")
         },
@@ -2257,7 +2282,6 @@ d = {
             "ada_repro.train.augment.check_batch": ("3_train/augment.html#check_batch", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.check_ranges": ("3_train/augment.html#check_ranges", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.draw": ("3_train/augment.html#draw", "ada_repro/train/augment.py"),
-            "ada_repro.train.augment.is_exact": ("3_train/augment.html#is_exact", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.is_still": ("3_train/augment.html#is_still", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.product": ("3_train/augment.html#product", "ada_repro/train/augment.py"),
             "ada_repro.train.augment.source_grid": ("3_train/augment.html#source_grid", "ada_repro/train/augment.py"),
@@ -2324,27 +2348,28 @@ d = {
             "ada_repro.train.runs.windows_table": ("3_train/runs.html#windows_table", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.write_run": ("3_train/runs.html#write_run", "ada_repro/train/runs.py"),
         },
+        "ada_repro.train.steps": {
+            "ada_repro.train.steps.Recorded": ("3_train/steps.html#recorded", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.Recorded.__call__": (
+                "3_train/steps.html#recorded.__call__",
+                "ada_repro/train/steps.py",
+            ),
+            "ada_repro.train.steps.Recorded.__init__": (
+                "3_train/steps.html#recorded.__init__",
+                "ada_repro/train/steps.py",
+            ),
+            "ada_repro.train.steps.Steps": ("3_train/steps.html#steps", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.Steps.__call__": ("3_train/steps.html#steps.__call__", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.Steps.__init__": ("3_train/steps.html#steps.__init__", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.Steps.full": ("3_train/steps.html#steps.full", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.asks_for_graph": ("3_train/steps.html#asks_for_graph", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.capturable": ("3_train/steps.html#capturable", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.is_compiled": ("3_train/steps.html#is_compiled", "ada_repro/train/steps.py"),
+        },
         "ada_repro.train.training": {
             "ada_repro.train.training.State": ("3_train/training.html#state", "ada_repro/train/training.py"),
             "ada_repro.train.training.State.tensors": (
                 "3_train/training.html#state.tensors",
-                "ada_repro/train/training.py",
-            ),
-            "ada_repro.train.training.Steps": ("3_train/training.html#steps", "ada_repro/train/training.py"),
-            "ada_repro.train.training.Steps.__call__": (
-                "3_train/training.html#steps.__call__",
-                "ada_repro/train/training.py",
-            ),
-            "ada_repro.train.training.Steps.__init__": (
-                "3_train/training.html#steps.__init__",
-                "ada_repro/train/training.py",
-            ),
-            "ada_repro.train.training.Steps.capture": (
-                "3_train/training.html#steps.capture",
-                "ada_repro/train/training.py",
-            ),
-            "ada_repro.train.training.asks_for_graph": (
-                "3_train/training.html#asks_for_graph",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.check_augmentation": (

@@ -22,6 +22,7 @@ __all__ = [
     "name_seed",
     "named_generator",
     "named_rng",
+    "is_exact",
     "best_device",
     "is_running",
     "remove",
@@ -81,10 +82,9 @@ class DataError(Exception):
         fault: str,  # What is wrong with it
         remedy: str,  # What to do about it
     ):
-        where = str(where)
-        if not where.isprintable():  # a line end in a file's name
-            where = ascii(where)[1:-1]
-        super().__init__(f"{where}: {fault}. {remedy}.")
+        name = str(where)
+        name = name if name.isprintable() else ascii(name)[1:-1]  # a line end in a file's name
+        super().__init__(f"{name}: {fault}. {remedy}.")
 
 
 # %% ../nbs/00_core.ipynb #k02
@@ -259,11 +259,16 @@ def named_rng(
 
 
 # %% ../nbs/00_core.ipynb #c14x
+def is_exact() -> bool:
+    "Whether processors of all makers are to compute the same bits."
+    return "ADA_REPRO_EXACT" in os.environ
+
+
 def best_device() -> str:
     "The fastest device at hand; where the bits count, the processor."
     import torch
 
-    return "cuda" if torch.cuda.is_available() and "ADA_REPRO_EXACT" not in os.environ else "cpu"
+    return "cuda" if torch.cuda.is_available() and not is_exact() else "cpu"
 
 
 # %% ../nbs/00_core.ipynb #c16x

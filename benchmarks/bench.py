@@ -4,10 +4,12 @@
 `python benchmarks/bench.py NAME ...` tries single functions and writes nothing.
 """
 
+import os
 import sys
 import warnings
 from functools import partial
 from itertools import chain
+from unittest.mock import patch
 
 import growth
 import numpy as np
@@ -24,7 +26,9 @@ from ada_repro.evidence.scores import per_slice
 from ada_repro.measure.metrics import hausdorff_distance
 from ada_repro.measure.robustness import evaluate
 from ada_repro.method.arms import METHODS, arm_windows, kept
+from ada_repro.method.compiled import compiler_fault
 from ada_repro.method.mask import build_mask, occlude
+from ada_repro.pipeline.kernel import numerics
 from ada_repro.train.augment import augment, draw
 from ada_repro.train.training import fast_bf16, new_state, predict, train_epoch
 
@@ -73,6 +77,12 @@ def training_width_64():
     )
 
 
+def compiled_epoch(state, slices):
+    "An epoch with `machine: {compile: true}`."
+    with patch.dict(os.environ, numerics(threads=0, compile=True)):
+        train_epoch(state, slices, None, 0, 8, {}, "off")
+
+
 def training_narrow(width):
     "The shape of the laptop profile, in any width."
     slices, ours = simulated(64, 80, 0.5), new_state(width, 0.05, 0.4, 0, 0.005)
@@ -88,6 +98,10 @@ def training_narrow(width):
 
     limit_ms = 1e3 * training_flop(width, 80, 64) / matrix_peak(FAST)
     mine = {f"train_epoch, {PRECISION}": lambda: train_epoch(ours, slices, None, 0, 8, {}, "off")}
+    if not compiler_fault():
+        mine[f"train_epoch, {PRECISION}, compiled"] = partial(
+            compiled_epoch, new_state(width, 0.05, 0.4, 0, 0.005), slices
+        )
     work = f"training, width {width}, 80 x 80, batch 8, 64 images, one thread"
     yield from rows(work, mine, {"plain eager float32": theirs}, limit_ms)
 

@@ -12,6 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
 SLOW_FIXTURES = {
+    "compiler",
     "study",
     "scored",
     "scene",

@@ -63,11 +63,12 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 def numerics(
     threads: int,  # 0: one for each core
-    exact: bool,  # Whether processors of all makers are to compute the same bits
+    exact: bool = False,  # Whether processors of all makers are to compute the same bits
+    compile: bool = False,  # Whether training compiles what it can
 ) -> dict[str, str]:
-    "What numerical libraries find in the environment, once, when they are imported."
+    "What numerical libraries, and ours, find in the environment."
     told = dict.fromkeys(THREADS, f"{threads}") if threads else {}
-    return told | (SAME_BITS if exact else {})
+    return told | (SAME_BITS if exact else {}) | ({"ADA_REPRO_COMPILE": "1"} if compile else {})
 
 
 def kernel_command() -> list[str]:

@@ -116,7 +116,7 @@ def typed(
 
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #c14
-OPTIONAL = {"exact"}  # false where it is not named
+OPTIONAL = {"exact", "compile"}  # false where it is not named
 
 
 def check_complete(
@@ -135,7 +135,7 @@ def check_complete(
 
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #c14n
-RUNNER = ("threads", "exact", "variants")  # for the runner and the graph, not for the notebook
+RUNNER = ("threads", "exact", "compile", "variants")  # for the runner and the graph, not for the notebook
 
 
 def stage_parameters(

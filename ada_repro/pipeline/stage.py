@@ -141,6 +141,7 @@ class Job:
     given: dict  # A value for each of its parameters
     threads: int  # Of the kernel; 0: one for each core
     exact: bool  # Whether processors of all makers are to compute the same bits
+    compile: bool  # Whether training compiles what it can
 
     @property
     def name(self) -> str:
@@ -164,9 +165,9 @@ def read_job(
     "What a command line asks for; `ValueError` if it cannot be done."
     notebook, told = find_stage(stage), parse_words(words)
     threads = typed("threads", told.pop("threads", ["0"]), "int")
-    exact = "exact" in told  # DVC gives a name alone for true, nothing for false
-    told.pop("exact", None)
-    return Job(notebook, notebook_parameters(notebook, told), threads, exact)
+    exact, compiled = "exact" in told, "compile" in told  # DVC gives a name alone for true, nothing for false
+    told = {name: words for name, words in told.items() if name not in ("exact", "compile")}
+    return Job(notebook, notebook_parameters(notebook, told), threads, exact, compiled)
 
 
 # %% ../../nbs/6_pipeline/05_stage.ipynb #c12h
@@ -184,7 +185,7 @@ def execute(
     kernel_lock: Path,  # The kernel holds it
 ):
     "Let papermill run the notebook in a kernel of its own."
-    os.environ |= PLAIN | numerics(job.threads, job.exact)  # the kernel inherits them
+    os.environ |= PLAIN | numerics(job.threads, job.exact, job.compile)  # the kernel inherits them
     papermill.execute_notebook(
         job.notebook,
         job.copy,

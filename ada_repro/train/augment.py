@@ -10,7 +10,6 @@ __all__ = [
     "spread_matrix",
     "check_ranges",
     "draw",
-    "is_exact",
     "product",
     "affine_matrix",
     "source_grid",
@@ -20,14 +19,13 @@ __all__ = [
 ]
 
 # %% ../../nbs/3_train/01_augment.ipynb #c02
-import os
 from dataclasses import dataclass, fields
 from math import ceil, pi, sqrt
 
 import torch
 import torch.nn.functional as F
 
-from ..core import check_number
+from ..core import check_number, is_exact
 from ..method.mask import check_generator
 
 
@@ -127,11 +125,6 @@ def draw(
 
 
 # %% ../../nbs/3_train/01_augment.ipynb #c17q
-def is_exact() -> bool:
-    "Whether processors of all makers are to compute the same bits; `pipeline.kernel` says so."
-    return "ADA_REPRO_EXACT" in os.environ
-
-
 def product(
     left: torch.Tensor,  # (..., n, k)
     right: torch.Tensor,  # (..., k, m)

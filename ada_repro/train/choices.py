@@ -31,6 +31,7 @@ import torch
 from ..core import check_choice, check_number
 from ..data.bids import BY_DEFAULT, Bids
 from ..method.arms import check_arms, check_study_arms
+from ..method.compiled import compiler_fault
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS
 from ..method.unet import UNet
@@ -160,13 +161,23 @@ def read_how(
 def check_machine(
     threads: int = 0,  # Of each stage; 0: one for each core
     exact: bool = False,  # Whether processors of all makers are to compute the same bits
+    compile: bool = False,  # Whether training compiles what it can
 ):
     "Raise `ValueError` for what this machine cannot do."
-    check_choice("params.yaml: machine.exact", exact, (False, True))
+    for name, told in (("exact", exact), ("compile", compile)):
+        check_choice(f"params.yaml: machine.{name}", told, (False, True))
     if exact and not threads:
         raise ValueError("params.yaml: machine.exact needs the same number of threads everywhere; set machine.threads")
     if exact and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
         raise ValueError("params.yaml: machine.exact needs a processor with AVX2, which this one lacks")
+    if exact and compile:
+        raise ValueError(
+            "params.yaml: machine.compile makes other bits on each processor; take it out, or machine.exact"
+        )
+    if compile and compiler_fault():
+        raise ValueError(
+            f"params.yaml: machine.compile needs a C++ compiler. Install g++, or take it out ({compiler_fault()})"
+        )
 
 
 # %% ../../nbs/3_train/05_choices.ipynb #c07ts

@@ -55,6 +55,7 @@ from ada_repro.core import (
     ROOT,
     TimeIsUp,
     best_device,
+    is_exact,
     run_named,
     time_is_up,
     whole_file,
@@ -66,7 +67,7 @@ from ..data.slices import Slices, load_slices
 from ..data.tables import save_table
 from ..method.arms import arm_maps, kept
 from ..method.unet import UNet
-from .augment import is_exact
+from .steps import is_compiled
 from .training import State, cpu_weights, mean_dice, predict, train
 
 
@@ -227,13 +228,14 @@ def run_record(
     data: str,  # Hash of the data it saw
 ) -> dict:
     "What a run was told, and what it ran on."
+    choices = [name for name, told in (("exact", is_exact()), ("compiled", is_compiled())) if told]
     return {
         "params": params,
         "data": data,
         "versions": {"python": platform.python_version(), **{name: module_version(name) for name in RECORDED}},
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine(),
         "threads": torch.get_num_threads(),
-        "isa": torch.backends.cpu.get_cpu_capability() + (", exact" if is_exact() else ""),
+        "isa": ", ".join([torch.backends.cpu.get_cpu_capability(), *choices]),
     }
 
 

@@ -10,8 +10,6 @@ __all__ = [
     "fast_bf16",
     "step",
     "check_losses",
-    "asks_for_graph",
-    "Steps",
     "train_epoch",
     "predict",
     "slice_dice",
@@ -28,7 +26,6 @@ __all__ = [
 
 # %% ../../nbs/3_train/03_training.ipynb #c02
 import math
-import os
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -41,6 +38,7 @@ from ada_repro.core import (
     check_choice,
     check_number,
     check_tensor,
+    is_exact,
     name_seed,
     named_generator,
 )
@@ -51,8 +49,9 @@ from ..method.hooks import check_logits, check_module
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SIGNS
 from ..method.unet import UNet
-from .augment import RANGES, draw, is_exact
+from .augment import RANGES, draw
 from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
+from .steps import Steps
 
 
 # %% ../../nbs/3_train/03_training.ipynb #c05
@@ -129,10 +128,11 @@ def step(
     state: State,  # Is trained
     x: Tensor,  # Images (B, 1, H, W)
     target: Tensor,  # (B, 1, H, W), bool
+    twin: nn.Module = None,  # Of `compiled_twin`, to go through in the network's place
 ) -> Tensor:  # Loss, a scalar
     "One step down the gradient, in bfloat16 where that is faster."
     with torch.autocast(x.device.type, torch.bfloat16, enabled=fast_bf16(x.device.type)):
-        logits = state.model(x.contiguous(memory_format=torch.channels_last))
+        logits = (twin or state.model)(x.contiguous(memory_format=torch.channels_last))
     loss = dice_loss(logits, target)
     state.optimizer.zero_grad()
     loss.backward()
@@ -148,53 +148,6 @@ def check_losses(
     if not losses.isfinite().all():
         first = int((~losses.isfinite()).nonzero()[0])
         raise FloatingPointError(f"The loss is not finite in epoch {epoch}, batch {first}. Lower the learning rate")
-
-
-# %% ../../nbs/3_train/03_training.ipynb #g01
-def asks_for_graph() -> bool:
-    "Whether the user asks for a CUDA graph of each step."
-    return os.environ.get("ADA_GRAPH") == "1"
-
-
-# %% ../../nbs/3_train/03_training.ipynb #g01s
-class Steps:
-    "Takes the steps of an epoch; from the second on by a CUDA graph, if that is asked for."
-
-    def __init__(
-        self,
-        state: State,  # Is trained
-        batch_size: int,  # Images of a full batch; a shorter one is not in the graph
-    ):
-        self.state, self.batch_size, self.graph = state, batch_size, None
-
-    def __call__(
-        self,
-        x: Tensor,  # Images (B, 1, H, W)
-        target: Tensor,  # (B, 1, H, W), bool
-    ) -> Tensor:  # Loss, a scalar
-        "One step."
-        if not (asks_for_graph() and x.is_cuda and len(x) == self.batch_size and self.state.optimizer.state):
-            return step(self.state, x, target)
-        if self.graph is None:
-            self.capture(x, target)
-        self.x.copy_(x)
-        self.target.copy_(target)
-        self.graph.replay()
-        return self.loss.clone()
-
-    def capture(
-        self,
-        x: Tensor,  # Of a full batch
-        target: Tensor,  # Of the same
-    ):
-        "Note the operations of a step, which does not happen yet."
-        self.x, self.target, self.graph = x.clone(), target.clone(), torch.cuda.CUDAGraph()
-        for group in self.state.optimizer.param_groups:
-            group["capturable"] = True
-        with torch.cuda.graph(self.graph):
-            self.loss = step(self.state, self.x, self.target)
-        for group in self.state.optimizer.param_groups:
-            group["capturable"] = False  # as a checkpoint of a CPU has it
 
 
 # %% ../../nbs/3_train/03_training.ipynb #t01
@@ -214,7 +167,7 @@ def train_epoch(
     torch.manual_seed(name_seed(seed, "dropout", epoch))
     n = len(data.images) if mask is None else 2 * len(data.images)
     order = torch.randperm(n, generator=named_generator(seed, "order", epoch))
-    losses, steps, plan = [], Steps(state, batch_size), None
+    losses, steps, plan = [], Steps(step, state, batch_size), None
     if can_be_planned(data, fill):
         plan = plan_epoch(order, data, mask is not None, (seed, epoch), batch_size, augmentation, augment_copies)
     for number, items in enumerate(order.split(batch_size)):

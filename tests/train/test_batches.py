@@ -13,7 +13,8 @@ from ada_repro.data.slices import Slices
 from ada_repro.method.mask import window_mask
 from ada_repro.train import training
 from ada_repro.train.batches import AUGMENT_COPIES, batch_of, can_be_planned, plan_epoch
-from ada_repro.train.training import Steps, new_state, train_epoch
+from ada_repro.train.steps import Steps
+from ada_repro.train.training import new_state, step, train_epoch
 
 N, PX = 14, 40
 MODEL = {"width": 4, "dropout": 0.0, "bn_momentum": 0.4, "lr": 0.01, "seed": 0}
@@ -97,7 +98,7 @@ def test_only_a_gpu_is_sent_plans_and_no_noise(data):
 def test_a_graph_is_passed_over_without_a_gpu(data, monkeypatch):
     monkeypatch.setenv("ADA_GRAPH", "1")
     state = new_state(**MODEL)
-    steps = Steps(state, 4)
+    steps = Steps(step, state, 4)
     for _ in range(3):
         steps(data.images[:4], data.targets[:4, :1])
     assert steps.graph is None or torch.cuda.is_available()
