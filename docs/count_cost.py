@@ -19,8 +19,8 @@ TITLE = """# What a study costs
 
 Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
 study would take on so many cores at once, with each baseline before its arms. Below, the published studies whose runs
-are not kept one by one. Of a training that was interrupted the last start counts; seconds are the clock's, so that a
-training which shared its core with others counts for more. Made by `python docs/count_cost.py`.
+are not kept one by one. Of a training that was interrupted the last start counts. Older records hold the clock's
+seconds alone: a training that shared its core with others counts for more. Made by `python docs/count_cost.py`.
 """
 
 
@@ -37,7 +37,7 @@ def kept_records(name):
 def core_seconds(records):
     "Seconds of a core for each training whose record tells them."
     told = {run: record for run, record in records.items() if "seconds" in record}
-    return {run: record["seconds"] * max(1, record.get("threads", 1)) for run, record in told.items()}
+    return {run: one.get("core_seconds") or one["seconds"] * max(1, one.get("threads", 1)) for run, one in told.items()}
 
 
 def with_guesses(runs, seconds):

@@ -61,6 +61,7 @@ from papermill.exceptions import PapermillExecutionError
 from ..core import DATA, ROOT, whole_file, write_json
 from .locks import held, wait_for
 from .params import parse_words, typed
+from .spent import core_seconds
 
 
 # %% ../../nbs/6_pipeline/05_stage.ipynb #c06n
@@ -220,7 +221,8 @@ def run_notebook(
             raise
         tidy(job.copy)
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
-        cost = {"seconds": round(time.time() - started, 1), "peak_memory_mb": peak}
+        cost = {"seconds": round(time.time() - started, 1), "core_seconds": round(core_seconds(), 1)}
+        cost["peak_memory_mb"] = peak
         write_json(job.copy.with_suffix(".json"), cost)
 
 

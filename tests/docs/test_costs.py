@@ -34,3 +34,8 @@ def test_a_row_by_hand():
 def test_a_core_counts_for_each_thread():
     records = {RUNS[0]: {"seconds": 10, "threads": 2}, RUNS[1]: {"seconds": 10}}
     assert count_cost.core_seconds(records) == {RUNS[0]: 20, RUNS[1]: 10}
+
+
+def test_what_the_cores_worked_goes_before_the_clock():
+    records = {RUNS[0]: {"seconds": 10, "core_seconds": 6.5, "threads": 2}, RUNS[1]: {"seconds": 10}}
+    assert count_cost.core_seconds(records) == {RUNS[0]: 6.5, RUNS[1]: 10}
