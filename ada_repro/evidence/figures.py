@@ -334,9 +334,7 @@ def mark_paper(
         shape = {"above": "^", "below": "v"}[mark.bound]
         color = COLORS.get(mark.arms, ".4")
         ax.plot(mark.epoch, mark.DSC, shape, color=color, mec="black", mew=0.5, ms=6, label=f"paper: {mark.says}")
-    low, high = ax.get_ylim()
-    ax.set_ylim(low - 0.4 * (high - low), high)  # room for the words
-    ax.legend(loc="lower right", fontsize=6.5, handlelength=1.2, edgecolor="none", framealpha=0.8)
+    ax.legend(loc="upper left", bbox_to_anchor=(0, -0.16), fontsize=6.5, handlelength=1.2, frameon=False)
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c08n
@@ -408,11 +406,12 @@ def share_heights(
     panels,  # Axes of `plot_convergence`: a row per group, the first epochs in its last column
     ada: pd.DataFrame,  # The history of the arms
 ):
-    "Panels of a kind reach from the same DSC to the same DSC; where all epochs are shown most of the climb is cut off."
+    "Panels of a kind reach from the same DSC to the same DSC; where all epochs are shown, from where the arms start."
     means = ada.groupby(["arm", "seed", "epoch"]).DSC.mean()
     usual, high = means.quantile([0.2, 1])
+    first = means.xs(ada.epoch.min(), level="epoch").min()
     for ax in panels[:, :-1].flat:
-        ax.set_ylim(usual - (high - usual) / 2, high + 0.2)
+        ax.set_ylim(min(usual - (high - usual) / 2, first - 0.5), high + 0.2)
     ends = np.array([ax.get_ylim() for ax in panels[:, -1]])
     for ax in panels[:, -1]:
         ax.set_ylim(ends.min(), ends.max())
@@ -430,13 +429,14 @@ def plot_convergence(
     groups, lines, ends = arm_groups(arms), from_parent(history, near[0]), {}
     looks, kinds = line_looks(groups), 2 if near[1] < ada.epoch.max() else 1
     n = kinds * len(groups)
-    fig, axes = plt.subplots(n, 1, figsize=(4.7, 1.7 * n + 0.2), squeeze=False)
+    marked = "Methods" in groups and starts_with(paper, near[0])
+    fig, axes = plt.subplots(n, 1, figsize=(4.7, 1.7 * n + 0.2 + 0.5 * marked), squeeze=False)
     panels = axes.reshape(len(groups), kinds)
     for (*whole, closer), (title, group) in zip(panels, groups.items(), strict=True):
         own = {arm: looks[arm] for arm in group}
         ends |= {ax: draw_all(ax, title, lines, own, near) for ax in whole}
         ends[closer] = draw_first(closer, title, lines, own, near)
-        if title == "Methods" and starts_with(paper, near[0]):
+        if title == "Methods" and marked:
             mark_paper(closer, paper)
     share_heights(panels, ada)
     for ax, named in ends.items():

@@ -76,7 +76,9 @@ class Steps:
         batch_size: int,  # Images of a full batch; a shorter one is neither compiled nor in the graph
     ):
         self.step, self.state, self.batch_size, self.graph = step, state, batch_size, None
-        self.twin = compiled_twin(state.model) if is_compiled() else None
+        if is_compiled() and state.twin is None:
+            state.twin = compiled_twin(state.model)
+        self.twin = state.twin if is_compiled() else None
 
     def full(
         self,

@@ -78,6 +78,7 @@ class State:
     history: list = field(default_factory=list)  # A record of each epoch
     best: dict = field(default_factory=dict)  # Weights of the best validation epoch, on the CPU
     chosen: dict = field(default_factory=dict)  # Weights of the epoch chosen on people who train, on the CPU
+    twin: nn.Module = None  # The network's compiled twin, once it has been asked for; of the same tensors
 
     def tensors(self):
         "All of it, as tensors and plain values."

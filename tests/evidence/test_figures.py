@@ -203,6 +203,9 @@ def test_the_papers_reading_is_drawn_at_the_papers_epochs_only(standard, drawn):
         assert methods.get_legend() is None
         return
     assert [t.get_text() for t in methods.get_legend().get_texts()] == [f"paper: {says}" for says in PAPER.says]
+    methods.figure.canvas.draw()
+    words = methods.get_legend().get_window_extent()
+    assert not any(words.overlaps(ax.bbox) for ax in methods.figure.axes), "the words cover no line"
     marks = {(line.get_xdata()[0], line.get_ydata()[0]) for line in methods.lines if len(line.get_xdata()) == 1}
     assert marks == {(101, 80), (101, 79)}
     low, high = methods.get_ylim()
