@@ -61,7 +61,6 @@ from papermill.exceptions import PapermillExecutionError
 from ..core import DATA, ROOT, whole_file, write_json
 from .locks import held, wait_for
 from .params import parse_words, typed
-from .spent import core_seconds
 
 
 # %% ../../nbs/6_pipeline/05_stage.ipynb #c06n
@@ -220,9 +219,9 @@ def run_notebook(
                 tidy(job.copy)  # the first error is the one to hear of
             raise
         tidy(job.copy)
-        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> (20 if sys.platform == "darwin" else 10)
-        cost = {"seconds": round(time.time() - started, 1), "core_seconds": round(core_seconds(), 1)}
-        cost["peak_memory_mb"] = peak
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        cost = {"seconds": round(time.time() - started, 1), "core_seconds": round(used.ru_utime + used.ru_stime, 1)}
+        cost["peak_memory_mb"] = used.ru_maxrss >> (20 if sys.platform == "darwin" else 10)
         write_json(job.copy.with_suffix(".json"), cost)
 
 
