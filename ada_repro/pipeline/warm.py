@@ -279,7 +279,7 @@ def warm_process(
         return
     folder = tempfile.mkdtemp(prefix="ada_repro-")
     told = os.environ | PLAIN | {"PYTHONWARNINGS": "ignore:IProgress not found"}
-    told |= numerics(**machine)
+    told |= numerics(threads, *(machine.get(name, False) for name in ("exact", "compile")))
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{folder}/socket")
         listener.listen()

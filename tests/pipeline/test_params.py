@@ -10,7 +10,16 @@ from dvc.repo import Repo
 from sharing import ENV
 
 from ada_repro.core import ROOT
-from ada_repro.pipeline.params import check_complete, check_spelling, parse_words, read_params, stage_parameters, typed
+from ada_repro.pipeline import warm
+from ada_repro.pipeline.params import (
+    RUNNER,
+    check_complete,
+    check_spelling,
+    parse_words,
+    read_params,
+    stage_parameters,
+    typed,
+)
 from ada_repro.train.choices import CHOICES, NUMBERS, check_params
 
 SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
@@ -274,3 +283,12 @@ def test_a_variant_hides_no_more_than_the_image():
     params["variants"] = [{"arm": "gradcam.large", "size": 999}]
     with pytest.raises(ValueError, match="ada.size .* not 999"):
         check_params(params)
+
+
+def test_a_misspelt_word_of_the_machine_is_left_to_the_first_stage(monkeypatch):
+    monkeypatch.setattr(warm, "LONGEST", 10_000)
+    monkeypatch.delenv(warm.WARM, raising=False)
+    with warm.warm_process({"profile": {"machine": {"threads": 1, "exat": True}}}):
+        pass
+    with pytest.raises(ValueError, match="Did you mean exact"):
+        check_spelling({"profile": {"machine": {"threads": 1, "exat": True}}}, set(RUNNER))
