@@ -21,6 +21,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -117,7 +118,7 @@ def thread_workers(
 
 
 # %% ../../nbs/6_pipeline/09_executors.ipynb #x04
-ANSWERS_WITHIN = "10s"
+ANSWERS_WITHIN = 10  # seconds
 
 
 def dask_client(
@@ -127,6 +128,7 @@ def dask_client(
     "A connection to a Dask cluster; `ValueError` if there is none."
     try:
         from distributed import Client, LocalCluster
+        from distributed.comm import get_address_host_port
     except ImportError:
         raise ValueError("SCHEDULER needs Dask: pip install -e .[cluster]") from None
     if where != "local" and "://" not in where and not Path(where).is_file():
@@ -136,6 +138,7 @@ def dask_client(
             cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
             return Client(cluster)
         address = where if "://" in where else str(json.loads(Path(where).read_text())["address"])
+        socket.create_connection(get_address_host_port(address), ANSWERS_WITHIN).close()
         return Client(address, timeout=ANSWERS_WITHIN)
     except (OSError, TimeoutError, ValueError, TypeError, KeyError) as e:
         raise ValueError(f"No Dask scheduler answers at {where} ({type(e).__name__})") from None
