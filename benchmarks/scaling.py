@@ -7,11 +7,13 @@ from itertools import product
 
 from ada_repro.core import ROOT
 from ada_repro.pipeline.engine import first_things_first
+from ada_repro.pipeline.params import read_params
 from ada_repro.pipeline.progress import in_words, play_through
 
 PAGE = ROOT / "docs" / "more_machines.md"
-ARMS, SEEDS = 12, 5
-FOLDS = {"phantom": ["paper"], "gm_challenge": ["CEITEC", "CHUM", "Milan", "NWU", "UCL"]}
+PARAMS = read_params(ROOT / "params.yaml")
+ARMS, SEEDS = len(PARAMS["schedule"]["study"]["arms"]), len(PARAMS["schedule"]["repeat"]["seeds"])
+FOLDS = {data: PARAMS["datasets"][data]["repeat"]["folds"] for data in ("phantom", "gm_challenge")}
 FIRST_S = {"check": 5, "phantom": 19, "prepare": 16}
 SECONDS = {  # profile schedule: 100 epochs, then 31 x 30 of twice as many images
     "phantom": {"baseline": 60, "ada": 750, "robustness": 8},

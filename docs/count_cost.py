@@ -1,13 +1,13 @@
 """What the studies cost: `python docs/count_cost.py` writes docs/costs.md from the records of their trainings.
 
-A training that is not there yet is taken to last as long as the others of its kind: baselines, and arms. Scoring and
+A training that is not there yet is taken to last as long as the median of its kind: baselines, and arms. Scoring and
 the other stages are left out; at the paper's schedule they are less than a twentieth.
 """
 
 import csv
 import json
 import zipfile
-from statistics import mean
+from statistics import median
 
 from ada_repro.core import DATA, FIGURES, ROOT, Run, run_named
 from ada_repro.evidence.keeping import COST, runs_of
@@ -20,7 +20,8 @@ TITLE = """# What a study costs
 Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
 study would take on so many cores at once, with each baseline before its arms. Below, the published studies whose runs
 are not kept one by one. Of a training that was interrupted the last start counts. Older records hold the clock's
-seconds alone: a training that shared its core with others counts for more. Made by `python docs/count_cost.py`.
+seconds alone: a training that shared its core with others counts for more. One that is not there yet counts as the
+median of its kind. Made by `python docs/count_cost.py`.
 """
 
 
@@ -41,12 +42,12 @@ def core_seconds(records):
 
 
 def with_guesses(runs, seconds):
-    "The same, and for trainings that are not there the mean of those of their kind; none without any of it."
+    "The same, and for trainings that are not there the median of those of their kind; none without any of it."
     full = {}
     for run in runs:
         kind = [s for other, s in seconds.items() if (other.arm == "baseline") == (run.arm == "baseline")]
         if run in seconds or kind:
-            full[run] = seconds.get(run) or mean(kind)
+            full[run] = seconds.get(run) or median(kind)
     return full
 
 

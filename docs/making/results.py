@@ -209,11 +209,16 @@ def without_machine(lines):
     return [line for line in lines if not line.startswith("Machine: ")]
 
 
+def unwrapped(about):
+    "The lines of an origin, which a figure breaks to its own width."
+    return [" ".join(line.split()) for line in re.split(r"\n(?=Validation: |Machine: )", about)]
+
+
 def figure_lines(study, item, title):
     "A figure with number, caption and alt text."
     first, _, rest = caption_of(study.folder / f"{item}.svg").partition("\nData: ")
     number, words = title.partition(":")[0], " ".join(first.split())
-    about = without_machine(f"Data: {rest}".splitlines()) if rest else []
+    about = without_machine(unwrapped(f"Data: {rest}")) if rest else []
     picture = [f"```{{image}} shown/{item}.svg", f":alt: {title}. {words}", ":class: data", "```", ""]
     caption = [f"**{number}.** {words}", "", "\\\n".join(about), ""]
     opening, between = '<figure class="published"><div class="picture">', "</div><figcaption>"

@@ -18,6 +18,7 @@ from making.links import page_of, target_of  # noqa: E402
 from making.notebooks import WRITTEN, describe_pictures, folded_as, has_picture, lesson, shortened  # noqa: E402
 from making.results import (  # noqa: E402
     caption_of,
+    figure_lines,
     place,
     run_of,
     stages,
@@ -217,6 +218,15 @@ def test_a_figure_is_shown_without_the_words_below_it():
             assert 0.5 < heights[1] / heights[0] < 0.98 and "<!-- Data: " in whole, svg
             assert "<!-- Data: " not in shown and shown.count("<g ") > 10 and shown.endswith("</svg>\n")
             ElementTree.fromstring(shown)
+
+
+def test_a_caption_names_no_machine_and_breaks_in_no_sentence():
+    for study in studies(ROOT):
+        for svg in study.folder.glob("*.svg"):
+            about = "\n".join(figure_lines(study, svg.stem, "Figure 0: title")).partition("Data: ")[2].split("\n\n")[0]
+            assert (
+                about and "nibabel" not in about and all(line.rstrip("\\").endswith(".") for line in about.splitlines())
+            )
 
 
 def test_a_verdict_escapes_its_words():

@@ -290,7 +290,7 @@ def test_the_committed_table_covers_everywhere():
     assert len(COVERED) == len(simulation.cases()) and not COVERED.duplicated(list(COVERED)[:6]).any()
     assert set(zip(promised.seeds, promised.subjects, strict=True)) == set(product((1, 2, 5, 10), (2, 5, 8, 20)))
     assert promised.crossed.min() >= 0.93 and promised[promised.effects == "normal"].crossed.min() >= 0.95
-    assert promised.bootstrap.min() < 0.5
+    assert promised.strict.min() >= 0.99 and promised.bootstrap.min() < 0.5
 
 
 @pytest.mark.parametrize("effects", simulation.EFFECTS)
