@@ -2147,6 +2147,14 @@ d = {
                 "6_pipeline/spent.html#joules_between",
                 "ada_repro/pipeline/spent.py",
             ),
+            "ada_repro.pipeline.spent.joules_counted": (
+                "6_pipeline/spent.html#joules_counted",
+                "ada_repro/pipeline/spent.py",
+            ),
+            "ada_repro.pipeline.spent.noted_seconds": (
+                "6_pipeline/spent.html#noted_seconds",
+                "ada_repro/pipeline/spent.py",
+            ),
             "ada_repro.pipeline.spent.read_counters": (
                 "6_pipeline/spent.html#read_counters",
                 "ada_repro/pipeline/spent.py",

@@ -540,7 +540,7 @@ def rescans_come_out_more_alike(evidence, level):
         return unknown("No scan was taken twice.")
     at = 1 - (1 - level) / len(arms)
     gaps = {arm: effect(evidence.rescan, [arm], ["none"], "DSC_pair") for arm in arms}
-    best, largest = max(gaps.items(), key=value_of)
+    best, largest = max(known(gaps).items(), key=value_of)
     verdict = any_of(ahead(one, at) for one in gaps.values())
     alike = evidence.rescan[evidence.rescan.arm == "none"].DSC_pair.mean()
     return told(largest, at, verdict, f"The best is {arm_name(best)}; No hole finds the same at {alike:.1f}.")

@@ -697,7 +697,7 @@ CAPTIONS = {  # the first lines below a figure
     ],
     "figure6": [
         "Mean DSC lost over slices and seeds. Read along a row: a more robust arm is darker. Holes: of all copies, "
-        "those within 2.5 mm of grey matter."
+        "those near grey matter (params.yaml, stress)."
     ],
     "figure7": [
         "Mean IoU of the windows with the default's, 1: the choice moves nothing; first cycle, mean over seeds. "

@@ -317,11 +317,11 @@ def nested_components(
 ) -> NestedComponents:  # Not negative; with one training each, all that varies is put down to the subjects
     "The variance components of a table whose subjects are independent."
     values = as_numbers("values", values)
-    seeds, subjects = values.shape
-    if subjects < 2:
+    if values.shape[1] < 2:
         return NestedComponents(np.nan, np.nan, np.nan)
-    within = float(np.nanvar(values, axis=0, ddof=1).mean()) if seeds > 1 else 0.0
-    between = float(np.nanmean(values, axis=0).var(ddof=1)) - within / seeds
+    counts, means = (~np.isnan(values)).sum(0), np.nanmean(values, axis=0)
+    within = float(np.nansum((values - means) ** 2) / max(1, (counts - 1).sum()))
+    between = float(means.var(ddof=1) - within * (1 / counts).mean())
     return NestedComponents(0.0, max(between, 0.0), within)
 
 

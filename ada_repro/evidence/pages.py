@@ -111,8 +111,8 @@ HEADS_OF = {  # where a table calls a column something else
 # %% ../../nbs/5_evidence/06_pages.ipynb #fc32
 CAPTIONS = {  # the first lines below a table
     "table3": [
-        "Table 3: untouched validation images, weights of the best validation epoch. DSC, held out: the epoch is "
-        "chosen on one half of the subjects and reported on the other."
+        "Table 3: untouched validation images, weights of the best validation epoch. DSC, held out, where a training "
+        "is validated on several people: the epoch is chosen on one half of them and reported on the other."
     ],
     "table4": [
         "Table 4: mean over all occluded copies. Counting alone: No hole, had it lost the hidden grey matter and "
@@ -136,12 +136,12 @@ CAPTIONS |= {
         "Table 7: one open choice changed and the arm trained again, minus the arm as it is (params.yaml, variants)."
     ],
     "table8": [
-        "Table 8: DSC lost under other holes (copies that come within 2.5 mm of grey matter) and other scanners, "
+        "Table 8: DSC lost under other holes (copies that come near grey matter: params.yaml, stress, says to how many mm) and other scanners, "
         "and that minus what No hole loses."
     ],
     "table9": [
-        "Table 9: where an arm looks at its end, % of the saliency in the grey matter (GM), within 5 mm of it, and "
-        "farther; and the change from its parent."
+        "Table 9: where an arm looks at its end, % of the saliency in the grey matter (GM), near it (params.yaml, "
+        "look, says up to how many mm), and farther; and the change from its parent."
     ],
     "table10": [
         "Table 10: the maps of the parent. DSC after hiding the brightest pixels minus after hiding random ones; "

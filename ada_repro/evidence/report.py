@@ -169,10 +169,12 @@ def without_empty(
 def verdict_rows(
     claims: pd.DataFrame,  # Of `claims.csv`
 ) -> list:  # A list of texts per claim
-    "Claim, verdict, what was measured, value, interval."
+    "Claim, verdict, what was measured, value, interval and at what level."
     rows = []
     for _, row in claims.iterrows():
-        span = "" if math.isnan(row.low) or row.low == row.high else f"{row.low:.2f} to {row.high:.2f}"
+        span = (
+            "" if math.isnan(row.low) or row.low == row.high else f"{row.low:.2f} to {row.high:.2f} ({row.level:.1%})"
+        )
         rows.append([f"{row.claim} {row.says}", row.verdict, row.measure, rounded(row.value), span])
     return rows
 
@@ -218,7 +220,7 @@ figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; } figcaption {
 }
 """  # noqa: E501
 ARM_HEADS = ["Arm", "DSC, paper", "DSC, ours", "95 % interval", "minus No hole", "95 % interval"]
-VERDICT_HEADS = ["Claim", "Verdict", "Measured", "Value", "95 % interval"]
+VERDICT_HEADS = ["Claim", "Verdict", "Measured", "Value", "Interval (level)"]
 SAME_HEADS = "Each table has its csv file beside this page, with HSD, TPR, TNR and PPV."
 
 # %% ../../nbs/5_evidence/12_report.ipynb #rp12

@@ -109,7 +109,7 @@ def table3(
 
 # %% ../../nbs/5_evidence/05_tables.ipynb #ed04
 def chosen_elsewhere(
-    epochs: pd.DataFrame,  # A row per epoch of one run: DSC_a and DSC_b, of either half of the subjects
+    epochs: pd.DataFrame,  # A row per epoch of one run: DSC_a and DSC_b, of either half of the people
 ) -> float:  # NaN where a half has no value
     "The DSC of a half at the epoch that is best for the other half, mean over both."
     halves = epochs[["DSC_a", "DSC_b"]]
@@ -121,14 +121,15 @@ def chosen_elsewhere(
 
 def held_out(
     history: pd.DataFrame,  # A row per arm, seed and epoch, with DSC_a and DSC_b
-) -> pd.DataFrame:  # A row per arm: DSC_held_out
-    "The DSC of an epoch chosen on subjects it is not reported on, mean over halves and seeds."
+) -> pd.DataFrame:  # A row per arm: DSC_held_out, NaN where a run has one person; without it where no arm has it
+    "The DSC of an epoch chosen on people it is not reported on, mean over halves and runs."
     run = [key for key in ("arm", "fold", "seed") if key in history]
     halves = history.reindex(columns=[*run, "DSC_a", "DSC_b"])
     runs = []
     for (arm, *_), epochs in halves.groupby(run):
         runs.append({"arm": arm, "DSC_held_out": chosen_elsewhere(epochs)})
-    return pd.DataFrame(runs).groupby("arm", as_index=False).DSC_held_out.mean()
+    means = pd.DataFrame(runs).groupby("arm").DSC_held_out.agg(lambda values: values.mean(skipna=False))
+    return means.reset_index().dropna(axis=1, how="all")
 
 
 # %% ../../nbs/5_evidence/05_tables.ipynb #ec31
@@ -228,7 +229,8 @@ def table7(
         whole, hidden = (gap(rows, [variant], [base]).dropna() for rows in (table3, table4))
         row = {"arm": variant, "other": base, "seeds": whole.seed.nunique()}
         table.append(row | interval(whole, "DSC", "DSC_3") | interval(hidden, "DSC", "DSC_4"))
-    return pd.DataFrame(table)
+    columns = [f"{name}{end}" for name, end in product(("DSC_3", "DSC_4"), ("", "_low", "_high"))]
+    return pd.DataFrame(table, columns=["arm", "other", "seeds", *columns])
 
 
 # %% ../../nbs/5_evidence/05_tables.ipynb #c14

@@ -227,8 +227,9 @@ def unimportance(
     generator,  # torch.Generator on the CPU
 ) -> Tensor:  # (N, H, W), non-negative; all zero where the map is flat
     "High where a map is low; equals are put into a random order, or the first window would always win."
-    top = maps.amax((1, 2), keepdim=True)
-    return top - maps + 1e-6 * top * torch.rand(maps.shape, generator=generator).to(maps)
+    low, top = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    order = 1e-6 * top * torch.rand(maps.shape, generator=generator).to(maps)
+    return (top - maps + order) * (top > low)
 
 
 def another(
@@ -267,6 +268,8 @@ def arm_windows(
     if arm.startswith("shuffled"):
         others = another(len(maps), generator).to(corners.device)
         corners, is_flat = corners[others], is_flat[others]
+        if protect == "forbid":  # an image's own grey matter, not that of the other
+            corners, is_flat = choose_windows(maps[others], size, data.consensus, protect, flat, generator)
     if arm == "none":
         corners = torch.full_like(corners, -size)
     return corners, is_flat & (method_of(arm) is not None)

@@ -250,11 +250,13 @@ def validate(
     threshold: float,  # Probability from which a pixel is grey matter, in (0, 1)
     cycle: int,  # Cycle under way
     loss: float,  # Of the epoch
-) -> dict:  # epoch, cycle, loss; DSC of validation, DSC_a and DSC_b of its halves (NaN for one subject); DSC_select
+) -> (
+    dict
+):  # epoch, cycle, loss; DSC of validation, DSC_a and DSC_b of halves of its people (NaN for one person); DSC_select
     "The record of an epoch."
     dice = slice_dice(predict(state.model, validation.images, threshold), validation.consensus).cpu()
-    subject = pd.factorize(validation.table.get("subject", validation.table.index))[0]
-    second = torch.from_numpy(subject % 2 == 1)
+    person = pd.factorize(validation.table.get("person", validation.table.index))[0]
+    second = torch.from_numpy(person % 2 == 1)
     record = {"epoch": state.epoch, "cycle": cycle, "loss": loss, "DSC": dice.mean().item()}
     record |= {"DSC_a": dice[~second].mean().item(), "DSC_b": dice[second].mean().item()}
     record["DSC_select"] = mean_dice(predict(state.model, choosing.images, threshold), choosing.consensus)

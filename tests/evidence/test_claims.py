@@ -432,6 +432,13 @@ def test_data_without_rescans_or_chosen_epochs_leave_their_claims_open():
         assert one["verdict"] == OPEN and np.isnan(one["value"]) and one["why"].endswith(".")
 
 
+def test_an_arm_without_a_value_hides_no_other():
+    e = evidence(noise=0.02, pair={"gradcam": 10})
+    e.rescan.loc[e.rescan.arm == ARMS[0], "DSC_pair"] = np.nan
+    one = CLAIMS["S10"][1](e, 0.95)
+    assert one["verdict"] == STANDS and one["value"] == pytest.approx(10, abs=0.1) and "GradCam" in one["why"]
+
+
 def test_a_claim_of_parts():
     for parts in product((STANDS, FALLS, OPEN), repeat=3):
         assert all_of(parts) == next(v for v in (FALLS, OPEN, STANDS) if v in parts)

@@ -470,6 +470,10 @@ def test_nested_components_are_found_on_the_average():
     for _ in range(300):
         found.append(list(vars(nested_components(rng.normal(size=12) + 2 * rng.normal(size=(3, 12)))).values()))
     assert np.mean(found, axis=0) == pytest.approx((0, 1, 4), rel=0.15)
+    short = nested_components([[80.0, 82.0, 84.0, 85.0], [81.0, 83.0, 86.0, np.nan]])
+    means = [80.5, 82.5, 85.0, 85.0]
+    assert short.residual == pytest.approx((0.5 + 0.5 + 2) / 3)
+    assert short.subject == pytest.approx(np.var(means, ddof=1) - (3 * 0.5 + 1) / 4 * short.residual)
     alone = nested_components([[1.0, 2.0, 3.0]])
     assert (alone.subject, alone.residual) == (1, 0) and np.isnan(nested_components(np.ones((5, 1))).residual)
 

@@ -67,6 +67,12 @@ def test_a_single_training_has_no_columns_of_intervals(tmp_path):
     assert "<th>95 % interval</th>" not in text and "<td>GradCam</td><td>86.60</td><td>85.00</td>" in text
 
 
+def test_an_interval_says_at_what_level_it_is(tmp_path):
+    row = {"claim": "C4", "says": "s", "measure": "m", "value": 0.8, "low": -8.7, "high": 10.2, "verdict": "stands"}
+    pd.DataFrame([row | {"level": 0.9967}]).to_csv(tmp_path / "claims.csv", index=False)
+    assert "<td>-8.70 to 10.20 (99.7%)</td>" in write_report(tmp_path, "a", []).read_text()
+
+
 def test_nine_arms_stand_four_in_a_row():
     nine = made_up().preds["gradcam"]
     preds = {f"arm{i}": nine for i in range(9)}

@@ -103,6 +103,16 @@ def test_held_out_by_hand():
     )
 
 
+def test_one_run_of_a_single_person_leaves_an_arm_without_a_held_out_epoch():
+    folds = {"A": [70.0, 90.0], "B": [np.nan, np.nan]}
+    history = pd.concat(
+        pd.DataFrame({"fold": f, "epoch": [1, 2], "DSC_a": [60.0, 61.0], "DSC_b": b}) for f, b in folds.items()
+    )
+    both = pd.concat([history.assign(arm="none", seed=0), history[history.fold == "A"].assign(arm="random", seed=0)])
+    assert held_out(both).set_index("arm").DSC_held_out.isna().to_dict() == {"none": True, "random": False}
+    assert list(held_out(both[both.arm == "none"])) == ["arm"]
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_held_out_is_never_above_the_best_epoch_of_each_half(seed):
     rng = named_rng("held out", seed)

@@ -30,7 +30,7 @@ from ada_repro.method.arms import (
     method_of,
     unimportance,
 )
-from ada_repro.method.mask import choose_windows, touches
+from ada_repro.method.mask import choose_windows, touches, window_mask
 from ada_repro.method.saliency import SALIENCY
 from ada_repro.method.unet import UNet
 
@@ -182,12 +182,19 @@ def test_another_is_a_permutation_without_fixed_points(n):
 
 
 def test_unimportance_reverses_the_order_and_leaves_nothing_of_nothing():
-    maps = torch.rand(3, 20, 20, generator=named_generator("maps")).round(decimals=2)
-    maps[2] = 0
+    maps = torch.rand(4, 20, 20, generator=named_generator("maps")).round(decimals=2)
+    maps[2], maps[3] = 0, 1
     turned = unimportance(maps, named_generator("ties"))
     for m, t in zip(maps[:2].flatten(1), turned[:2].flatten(1), strict=True):
         assert (m[t.argsort()].diff() <= 0).all() and (t >= 0).all()
-    assert (turned[2] == 0).all()
+    assert (turned[2:] == 0).all()
+
+
+@pytest.mark.parametrize("arm", [*SALIENCY, *(control for control in CONTROLS if control != "none")])
+def test_beside_grey_matter_is_beside_an_images_own(model, data, arm):
+    corners, _ = arm_windows(arm, model, data, SIZE, named_generator("windows"), protect="forbid")
+    hidden = ~window_mask(corners, SIZE, data.consensus.shape[1:])
+    assert not (hidden & data.consensus).any()
 
 
 @methods

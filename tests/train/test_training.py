@@ -233,6 +233,19 @@ def test_one_subject_has_no_second_half():
     assert record["DSC_a"] == record["DSC"] and record["DSC_b"] != record["DSC_b"]
 
 
+def test_sessions_of_a_person_stay_in_one_half():
+    slices = make_slices(14, "val")
+    slices.table["person"] = slices.table.subject.map(dict(zip(slices.table.subject.unique(), "AABB", strict=True)))
+    state = new_state(**MODEL)
+    record = validate(state, slices, make_slices(4, "train"), 0.5, 0, -1.0)
+    each = slice_dice(predict(state.model, slices.images), slices.consensus)
+    is_a = (slices.table.person == "A").to_numpy(copy=True)
+    assert (record["DSC_a"], record["DSC_b"]) == pytest.approx((each[is_a].mean().item(), each[~is_a].mean().item()))
+    slices.table["person"] = "A"
+    alone = validate(state, slices, make_slices(4, "train"), 0.5, 0, -1.0)
+    assert alone["DSC_a"] == alone["DSC"] and alone["DSC_b"] != alone["DSC_b"]
+
+
 def test_slice_dice_by_loop():
     pred, target = (torch.rand(5, 9, 9, generator=torch.Generator().manual_seed(i)) < 0.4 for i in (0, 1))
     slow = [
