@@ -136,8 +136,8 @@ CAPTIONS |= {
         "Table 7: one open choice changed and the arm trained again, minus the arm as it is (params.yaml, variants)."
     ],
     "table8": [
-        "Table 8: DSC lost under other holes (copies that come near grey matter: params.yaml, stress, says to how many mm) and other scanners, "
-        "and that minus what No hole loses."
+        "Table 8: DSC lost under other holes (copies that come near grey matter; params.yaml, stress, says to how many "
+        "mm) and other scanners, and that minus what No hole loses."
     ],
     "table9": [
         "Table 9: where an arm looks at its end, % of the saliency in the grey matter (GM), near it (params.yaml, "
