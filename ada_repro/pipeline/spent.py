@@ -100,6 +100,7 @@ def joules_counted(
         reader.join()
 
 
+# %% ../../nbs/6_pipeline/12_spent.ipynb #s05b
 @contextmanager
 def counted(
     path: Path,  # CSV file that gets a line; beside it `executed`, where stages leave their notes
