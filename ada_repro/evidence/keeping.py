@@ -190,14 +190,15 @@ def record_in(
     where: Path,  # File or folder, for the message
     contents: dict,  # Of `contents_of`
     remedy: str = AGAIN,  # For the message
+    name: str = "runs/run.json",  # Or `COST`
 ) -> dict:  # A run.json
     "What a run was told and ran on; `DataError` if that cannot be read."
     try:
-        record = json.loads(contents["runs/run.json"])
+        record = json.loads(contents[name])
     except ValueError:
         record = None
     if not isinstance(record, dict) or not isinstance(record.get("params", {}), dict):
-        raise DataError(where, "its run.json cannot be read", remedy)
+        raise DataError(where, f"its {name} cannot be read", remedy)
     return record
 
 
@@ -221,6 +222,8 @@ def check_identity(
 ):
     "`DataError` unless what a run holds is of the arm, fold and seed that its name says."
     record_in(where, contents, remedy)
+    if COST in contents:
+        record_in(where, contents, remedy, COST)
     for name in (name for name in contents if name.endswith(".csv")):
         found = {"-".join(row) for row in columns_in(contents[name], [*run.keys])}
         if found != {run.name}:
