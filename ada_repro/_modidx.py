@@ -806,8 +806,41 @@ d = {
             ),
         },
         "ada_repro.evidence.keeping": {
+            "ada_repro.evidence.keeping.Study": ("5_evidence/keeping.html#study", "ada_repro/evidence/keeping.py"),
+            "ada_repro.evidence.keeping.Study.name": (
+                "5_evidence/keeping.html#study.name",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.check_data": (
+                "5_evidence/keeping.html#check_data",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.check_identity": (
+                "5_evidence/keeping.html#check_identity",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.check_study": (
+                "5_evidence/keeping.html#check_study",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.check_there": (
+                "5_evidence/keeping.html#check_there",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.columns_in": (
+                "5_evidence/keeping.html#columns_in",
+                "ada_repro/evidence/keeping.py",
+            ),
             "ada_repro.evidence.keeping.complete_arms": (
                 "5_evidence/keeping.html#complete_arms",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.contents_of": (
+                "5_evidence/keeping.html#contents_of",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.core_seconds": (
+                "5_evidence/keeping.html#core_seconds",
                 "ada_repro/evidence/keeping.py",
             ),
             "ada_repro.evidence.keeping.is_finished": (
@@ -826,11 +859,34 @@ d = {
                 "5_evidence/keeping.html#place_of",
                 "ada_repro/evidence/keeping.py",
             ),
+            "ada_repro.evidence.keeping.read_all": (
+                "5_evidence/keeping.html#read_all",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.read_kept": (
+                "5_evidence/keeping.html#read_kept",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.record_in": (
+                "5_evidence/keeping.html#record_in",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.run_at": ("5_evidence/keeping.html#run_at", "ada_repro/evidence/keeping.py"),
             "ada_repro.evidence.keeping.runs_of": ("5_evidence/keeping.html#runs_of", "ada_repro/evidence/keeping.py"),
+            "ada_repro.evidence.keeping.seen_by": ("5_evidence/keeping.html#seen_by", "ada_repro/evidence/keeping.py"),
+            "ada_repro.evidence.keeping.studies_of": (
+                "5_evidence/keeping.html#studies_of",
+                "ada_repro/evidence/keeping.py",
+            ),
+            "ada_repro.evidence.keeping.study_of": (
+                "5_evidence/keeping.html#study_of",
+                "ada_repro/evidence/keeping.py",
+            ),
             "ada_repro.evidence.keeping.take_back": (
                 "5_evidence/keeping.html#take_back",
                 "ada_repro/evidence/keeping.py",
             ),
+            "ada_repro.evidence.keeping.to_keep": ("5_evidence/keeping.html#to_keep", "ada_repro/evidence/keeping.py"),
             "ada_repro.evidence.keeping.unpack": ("5_evidence/keeping.html#unpack", "ada_repro/evidence/keeping.py"),
         },
         "ada_repro.evidence.pages": {
@@ -2316,6 +2372,7 @@ d = {
             "ada_repro.train.batches.still_but": ("3_train/batches.html#still_but", "ada_repro/train/batches.py"),
         },
         "ada_repro.train.choices": {
+            "ada_repro.train.choices.asked_of": ("3_train/choices.html#asked_of", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_arm": ("3_train/choices.html#check_arm", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_fold": ("3_train/choices.html#check_fold", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_list": ("3_train/choices.html#check_list", "ada_repro/train/choices.py"),
@@ -2327,6 +2384,11 @@ d = {
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_variant": (
                 "3_train/choices.html#check_variant",
+                "ada_repro/train/choices.py",
+            ),
+            "ada_repro.train.choices.differences": ("3_train/choices.html#differences", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.other_choices": (
+                "3_train/choices.html#other_choices",
                 "ada_repro/train/choices.py",
             ),
             "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),

@@ -6,11 +6,11 @@ the other stages are left out; at the paper's schedule they are less than a twen
 
 import csv
 import json
-import zipfile
+import sys
 from statistics import median
 
-from ada_repro.core import DATA, FIGURES, ROOT, Run, run_named
-from ada_repro.evidence.keeping import COST, runs_of
+from ada_repro.core import DATA, FIGURES, ROOT, DataError, Run, run_named
+from ada_repro.evidence import keeping
 from ada_repro.pipeline.params import read_params
 
 WORKERS = (1, 10, 100)
@@ -25,20 +25,20 @@ median of its kind. Made by `python docs/count_cost.py`.
 """
 
 
-def kept_records(name):
+def kept_records(folder):
     "The records of the trainings that are kept of a study, with what they took where that is known."
     records = {}
-    for path in sorted((FIGURES / "published" / name / "runs").glob("*.zip")):
-        with zipfile.ZipFile(path) as archive:
-            cost = json.loads(archive.read(COST)) if COST in archive.namelist() else {}
-            records[run_named(path.stem)] = json.loads(archive.read("runs/run.json")) | cost
+    for path in sorted(folder.glob("*.zip")):
+        contents = keeping.read_kept(path)
+        cost = json.loads(contents.get(keeping.COST, b"{}"))
+        records[run_named(path.stem)] = keeping.record_in(path, contents) | cost
     return records
 
 
 def core_seconds(records):
     "Seconds of a core for each training whose record tells them."
-    told = {run: record for run, record in records.items() if "seconds" in record}
-    return {run: one.get("core_seconds") or one["seconds"] * max(1, one.get("threads", 1)) for run, one in told.items()}
+    told = {run: keeping.core_seconds(record) for run, record in records.items()}
+    return {run: seconds for run, seconds in told.items() if seconds is not None}
 
 
 def with_guesses(runs, seconds):
@@ -70,24 +70,21 @@ def row_of(name, runs, seconds):
 
 def studies(params):
     "Name and trainings of every study that has kept records."
-    for data in params["datasets"].values():
-        for profile in params.values():
-            if isinstance(profile, dict) and "study" in profile:
-                runs = runs_of(profile["study"]["arms"], data["repeat"]["folds"], profile["repeat"]["seeds"])
-                name = f"{data['dataset']}-{profile['name']}"
-                records = kept_records(name)
-                if seconds := core_seconds(records):
-                    yield name, list(dict.fromkeys([*runs, *records])), seconds
+    for name, study in keeping.studies_of(params).items():
+        records = kept_records(FIGURES / "published" / name / "runs")
+        if seconds := core_seconds(records):
+            yield name, list(dict.fromkeys([*study.runs, *records])), seconds
 
 
-def published():
+def published(folder):
     "What the trainings of each published study took, in a sentence each."
-    for path in sorted((FIGURES / "published").glob("*/cost.json")):
+    for path in sorted(folder.glob("*/cost.json")):
         if (path.parent / "runs").is_dir():
             continue  # stands in the table
         cost = json.loads(path.read_text())
-        hours, memory_mb = cost["seconds"] / 3600, cost["peak_memory_mb"]
-        yield f"- {path.parent.name}: {hours:.1f} core hours for all its trainings, {memory_mb} MB at most at a time"
+        hours, memory_mb = keeping.core_seconds(cost) / 3600, cost["peak_memory_mb"]
+        which = f"{cost['trainings']} of its trainings" if "trainings" in cost else "all its trainings"
+        yield f"- {path.parent.name}: {hours:.1f} core hours for {which}, {memory_mb} MB at most at a time"
 
 
 def energy():
@@ -102,11 +99,15 @@ def energy():
 
 
 def main():
-    "Write the page."
-    rows = [row_of(*study) for study in studies({**read_params(ROOT / "params.yaml"), "profile": None})]
+    "Write the page; what is wrong in one line."
+    try:
+        rows = [row_of(*study) for study in studies(read_params(ROOT / "params.yaml"))]
+        told = [*published(FIGURES / "published")]
+    except (DataError, ValueError, OSError) as e:
+        sys.exit(f"{e}")
     heads = [HEADS, ["---", *["---:"] * (len(HEADS) - 1)]] if rows else []
     lines = ["| " + " | ".join(cells) + " |" for cells in [*heads, *rows]]
-    (ROOT / "docs" / "costs.md").write_text("\n".join([TITLE, *lines, "", *published(), "", energy(), ""]))
+    (ROOT / "docs" / "costs.md").write_text("\n".join([TITLE, *lines, "", *told, "", energy(), ""]))
 
 
 if __name__ == "__main__":

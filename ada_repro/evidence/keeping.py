@@ -9,22 +9,94 @@ __all__ = [
     "OPTIONAL",
     "PICTURES",
     "LONG_AGO",
+    "AGAIN",
+    "AWAY",
+    "BROKEN",
+    "runs_of",
+    "Study",
+    "study_of",
+    "studies_of",
     "place_of",
     "is_finished",
+    "contents_of",
     "keep_run",
-    "runs_of",
+    "core_seconds",
+    "run_at",
+    "record_in",
+    "columns_in",
+    "check_identity",
+    "read_kept",
+    "check_study",
+    "read_all",
+    "seen_by",
+    "check_data",
+    "to_keep",
     "keep_runs",
     "complete_arms",
+    "check_there",
     "take_back",
     "unpack",
 ]
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k02
+import csv
+import io
+import json
 import zipfile
+import zlib
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from ..core import DataError, Run, run_named, whole_file, whole_folder
+from ..core import DataError, Run, run_named, shown, whole_file, whole_folder
+from ..train.choices import other_choices
+from ..train.runs import folder_hash
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #s01
+def runs_of(
+    arms: list,  # Methods and controls; the baseline is added
+    folds: list,  # Who validates: paper, or sites; a whole number's digits are its name
+    seeds: list,  # Of everything drawn at random
+) -> list:  # Of `Run`
+    "All runs of a study, seed by seed, arms in the order in which they are listed."
+    order = product(seeds, ["baseline", *arms], map(str, folds))
+    return [Run(arm, fold, seed) for seed, arm, fold in order]
+
+
+@dataclass(frozen=True)
+class Study:
+    "What is trained, and how."
+
+    dataset: str  # Name of the data set
+    profile: dict  # Of `params.yaml`
+    runs: list  # Of `runs_of`
+
+    @property
+    def name(self) -> str:
+        "Its folder under figures/."
+        return f"{self.dataset}-{self.profile['name']}"
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #s02
+def study_of(
+    data: dict,  # A section of `datasets` in `params.yaml`
+    profile: dict,  # A profile in it
+) -> Study:
+    "A data set under a profile."
+    runs = runs_of(profile["study"]["arms"], data["repeat"]["folds"], profile["repeat"]["seeds"])
+    return Study(data["dataset"], profile, runs)
+
+
+def studies_of(
+    params: dict,  # Of `read_params`
+) -> dict:  # By name
+    "Every data set under every profile."
+    profiles = [told for told in params.values() if isinstance(told, dict) and "study" in told]
+    studies = [study_of(data, profile) for data, profile in product(params["datasets"].values(), profiles)]
+    return {study.name: study for study in studies}
+
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k05
 NEEDED = ("runs/run.json", "runs/history.csv", "scores/scores.csv")
@@ -64,49 +136,210 @@ def is_finished(
 
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k05s
-def keep_run(
+def contents_of(
     run: Run,  # A finished one
-    data: Path,  # Folder that holds `runs` and `scores`
-    folder: Path,  # Where `<arm>-<fold>-<seed>.zip` goes
+    data: Path,  # Folder that holds `runs`, `scores` and `executed`
     pictures: bool = False,  # Its predictions and first look too
+) -> dict:  # Bytes by name
+    "What is to be kept of a run."
+    names = [*NEEDED, *OPTIONAL, *(PICTURES if pictures else ())]
+    paths = {name: place_of(name, run, data) for name in names}
+    return {name: path.read_bytes() for name, path in paths.items() if path.is_file()}
+
+
+def keep_run(
+    contents: dict,  # Of `contents_of`
+    path: Path,  # `<arm>-<fold>-<seed>.zip`
 ):
     "Put what is kept of a run into its file, whole or not at all."
-    names = [*NEEDED, *OPTIONAL, *(PICTURES if pictures else ())]
-    folder.mkdir(parents=True, exist_ok=True)
-    with (
-        whole_file(folder / f"{run.name}.zip") as tmp,
-        zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
-    ):
-        for name in names:
-            path = place_of(name, run, data)
-            if path.is_file():
-                archive.writestr(zipfile.ZipInfo(name, LONG_AGO), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as tmp, zipfile.ZipFile(tmp, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in (*NEEDED, *OPTIONAL, *PICTURES):
+            if name in contents:
+                archive.writestr(zipfile.ZipInfo(name, LONG_AGO), contents[name], zipfile.ZIP_DEFLATED)
+
+
+def core_seconds(
+    record: dict,  # What a run ran on and took; records of older versions hold the clock's seconds alone
+) -> float:  # None where it tells no time
+    "Seconds of a core that a training took."
+    if "seconds" not in record:
+        return None
+    return record.get("core_seconds") or record["seconds"] * max(1, record.get("threads", 1))
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k05r
+AGAIN = "Take it from the repository again, or remove it"
+AWAY = "Switch the words of data and profile in params.yaml back, or move data/runs and data/scores away"
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError)
+
+
+def run_at(
+    where: Path,  # File or folder, for the message
+    name: str,  # Its own
+) -> Run:
+    "The run that has this name; `DataError` for a name that no run has."
+    with suppress(ValueError):
+        run = run_named(name)
+        if run.name == name:
+            return run
+    raise DataError(where, "is named after no run, as gradcam-paper-0 is", "Move it away")
+
+
+def record_in(
+    where: Path,  # File or folder, for the message
+    contents: dict,  # Of `contents_of`
+    remedy: str = AGAIN,  # For the message
+    name: str = "runs/run.json",  # Or `COST`
+) -> dict:  # A run.json
+    "What a run was told and ran on; `DataError` if that cannot be read."
+    try:
+        record = json.loads(contents[name])
+    except ValueError:
+        record = None
+    if not isinstance(record, dict) or not isinstance(record.get("params", {}), dict):
+        raise DataError(where, f"its {name} cannot be read", remedy)
+    return record
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k05i
+def columns_in(
+    content: bytes,  # Of a table
+    names: list,  # Columns
+) -> set:  # A tuple of texts for each different row; empty where it cannot be read
+    "What stands in some columns of a table."
+    try:
+        return {tuple(f"{row.get(name)}" for name in names) for row in csv.DictReader(io.StringIO(content.decode()))}
+    except (ValueError, csv.Error):
+        return set()
+
+
+def check_identity(
+    where: Path,  # File or folder, for the message
+    run: Run,  # By its name
+    contents: dict,  # Of `contents_of`
+    remedy: str = AGAIN,  # For the message
+):
+    "`DataError` unless what a run holds is of the arm, fold and seed that its name says."
+    record_in(where, contents, remedy)
+    if COST in contents:
+        record_in(where, contents, remedy, COST)
+    for name in (name for name in contents if name.endswith(".csv")):
+        found = {"-".join(row) for row in columns_in(contents[name], [*run.keys])}
+        if found != {run.name}:
+            held = shown(min(found - {run.name})) if found else "nothing that can be read"
+            raise DataError(where, f"its {name.partition('/')[2]} holds {held}", remedy)
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k05t
+def read_kept(
+    path: Path,  # `<arm>-<fold>-<seed>.zip`
+) -> dict:  # Bytes by name
+    "What is kept of a run; `DataError` for a file that is damaged, or holds anything else."
+    run = run_at(path, path.stem)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+            contents = {name: archive.read(name) for name in set(names)}
+    except BROKEN as e:
+        raise DataError(path, f"is damaged ({' '.join(str(e).split())})", AGAIN) from None
+    if len(contents) < len(names) or not set(NEEDED) <= set(names) <= {*NEEDED, *OPTIONAL, *PICTURES}:
+        raise DataError(path, "is not what is kept of a run", AGAIN)
+    check_identity(path, run, contents)
+    return {name: contents[name] for name in names}
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k05u
+def check_study(
+    where: Path,  # File or folder, for the message
+    run: Run,  # Whose
+    contents: dict,  # Of `contents_of`
+    study: Study,  # Whose it should be
+    remedy: str = AWAY,  # For the message
+):
+    "`DataError` for a run of another study."
+    other = other_choices(run, record_in(where, contents), study.profile)
+    if other:
+        raise DataError(where, f"is of another study than {study.name}: {', '.join(other[:3])}", remedy)
+
+
+def read_all(
+    folder: Path,  # With the files; may not be there
+    study: Study,  # Whose they should be
+) -> dict:  # Of `read_kept`, by run
+    "What is kept of a study, all of it checked."
+    kept = {path: read_kept(path) for path in sorted(folder.glob("*.zip"))}
+    for path, contents in kept.items():
+        check_study(path, run_named(path.stem), contents, study, AGAIN)
+    return {run_named(path.stem): contents for path, contents in kept.items()}
 
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k07
-def runs_of(
-    arms: list,  # Methods and controls; the baseline is added
-    folds: list,  # Who validates: paper, or sites
-    seeds: list,  # Of everything drawn at random
-) -> list:  # Of `Run`
-    "All runs of a study, seed by seed, arms in the order in which they are listed."
-    order = product(seeds, ["baseline", *arms], folds)
-    return [Run(arm, fold, seed) for seed, arm, fold in order]
+def seen_by(
+    contents: dict,  # Of `contents_of`, checked
+) -> set:  # One hash; none where the record does not tell
+    "The slices that a training saw."
+    return {json.loads(contents["runs/run.json"]).get("data")} - {None}
+
+
+def check_data(
+    study: Study,  # Whose the slices should be
+    data: Path,  # Folder that holds `slices`, or not
+    fresh: dict,  # What is to be kept for the first time, by run
+    kept: dict,  # What is kept already, by run
+):
+    "`DataError` for runs that were trained on other data than the study's."
+    slices = data / "slices"
+    report = slices / "report.json"
+    dataset = json.loads(report.read_text()).get("dataset") if report.is_file() else study.dataset
+    if fresh and dataset != study.dataset:
+        raise DataError(slices, f"is of {dataset}, not of {study.dataset}", AWAY)
+    seen = set().union(*map(seen_by, kept.values()))
+    if fresh and report.is_file():
+        seen.add(folder_hash(slices))
+    for run, contents in fresh.items():
+        seen |= seen_by(contents)
+        if len(seen) > 1:
+            fault = f"was trained on other slices than the rest of {study.name}, or than lie in data/slices"
+            raise DataError(data / "runs" / run.name, fault, "Train it again, or move it away")
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k07k
+def to_keep(
+    study: Study,  # Whose runs
+    data: Path,  # Folder that holds `runs`, `scores` and `executed`
+    folder: Path,  # Where the files go
+) -> dict:  # Bytes by name, by run; what lies in its file already is left out
+    "What is new of the finished runs of a study; `DataError` for a run of another study, before anything is written."
+    kept, ready = read_all(folder, study), {}
+    first = study.runs[0].fold, study.runs[0].seed
+    for run in study.runs:
+        if is_finished(run, data):
+            where, contents = data / "runs" / run.name, contents_of(run, data, (run.fold, run.seed) == first)
+            check_identity(where, run, contents, AWAY)
+            check_study(where, run, contents, study)
+            if run in kept and record_in(where, contents) != record_in(folder, kept[run]):
+                fault = f"is another training than the one kept in {folder.parent.name}/{folder.name}/{run.name}.zip"
+                raise DataError(where, fault, "Move it away, or remove that file to keep this one")
+            ready[run] = contents
+    check_data(study, data, {run: contents for run, contents in ready.items() if run not in kept}, kept)
+    for run in ready:
+        ready[run] |= {name: content for name, content in kept.get(run, {}).items() if name == COST}
+    return {run: contents for run, contents in ready.items() if contents != kept.get(run)}
 
 
 def keep_runs(
-    runs: list,  # Of `runs_of`
-    data: Path,  # Folder that holds `runs` and `scores`
+    study: Study,  # Whose runs
+    data: Path,  # Folder that holds `runs`, `scores` and `executed`
     folder: Path,  # Where the files go
-) -> list:  # Those that are still to come
+) -> list:  # Runs that are still to come
     "Put what is kept of each finished run into its file; a file that is there of a run that is not is left alone."
-    first = runs[0].fold, runs[0].seed
-    for run in runs:
-        if is_finished(run, data):
-            keep_run(run, data, folder, pictures=(run.fold, run.seed) == first)
-    return [run for run in runs if not (folder / f"{run.name}.zip").is_file()]
+    for run, contents in to_keep(study, data, folder).items():
+        keep_run(contents, folder / f"{run.name}.zip")
+    return [run for run in study.runs if not (folder / f"{run.name}.zip").is_file()]
 
 
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k07c
 def complete_arms(
     runs: list,  # Of a study
     left: list,  # Those of them that are still to come
@@ -119,31 +352,56 @@ def complete_arms(
 
 
 # %% ../../nbs/5_evidence/13_keeping.ipynb #k09
+def check_there(
+    study: Study,  # Whose runs should be there
+    data: Path,  # Folder that holds, or will hold, `runs`
+    kept: dict,  # Of `read_all`
+):
+    "`DataError` for a run that is there and is of another study, or another training than the one that is kept."
+    seen = set().union(*map(seen_by, kept.values()))
+    for path in sorted((data / "runs").glob("*/run.json")):
+        where, contents = path.parent, {"runs/run.json": path.read_bytes()}
+        run, record = run_at(where, where.name), record_in(where, contents, AWAY)
+        check_study(where, run, contents, study)
+        if run in kept and record != record_in(where, kept[run]):
+            raise DataError(where, "is another training than the one that is kept", "Move it and its scores away")
+        if seen_by(contents) - seen and seen:
+            raise DataError(where, f"was trained on other slices than what is kept of {study.name}", AWAY)
+    for run, contents in kept.items():
+        scores = place_of("scores/scores.csv", run, data)
+        alone = scores.is_file() and not place_of("runs/run.json", run, data).is_file()
+        if alone and scores.read_bytes() != contents["scores/scores.csv"]:
+            raise DataError(scores.parent, "is there without the run that was scored", "Move it away")
+
+
+# %% ../../nbs/5_evidence/13_keeping.ipynb #k09t
 def take_back(
     folder: Path,  # With the files
-    data: Path,  # Folder that holds, or will hold, `runs` and `scores`
+    data: Path,  # Folder that holds, or will hold, `runs`, `scores` and `executed`
+    study: Study,  # Whose they are
 ) -> list:  # The runs in it
-    "Make the folders of all kept runs again; `DataError` for a file that holds anything else."
-    known, found = {*NEEDED, *OPTIONAL, *PICTURES}, []
-    for path in sorted(folder.glob("*.zip")):
-        run = run_named(path.stem)
-        with zipfile.ZipFile(path) as archive:
-            if not set(NEEDED) <= set(archive.namelist()) <= known:
-                raise DataError(path, "is not what is kept of a run", "Take it from the repository again")
-            for stage in ("runs", "scores"):
-                if not (data / stage / run.name).exists():
-                    unpack(archive, stage, data / stage / run.name)
-        found.append(run)
-    return found
+    "Make all kept runs again; `DataError`, before anything is written, for a file or folder that is not the study's."
+    kept = read_all(folder, study)
+    check_there(study, data, kept)
+    for run, contents in kept.items():
+        for stage in ("runs", "scores"):
+            if not (data / stage / run.name).exists():
+                unpack(contents, stage, data / stage / run.name)
+        cost = place_of(COST, run, data)
+        if COST in contents and not cost.exists():
+            cost.parent.mkdir(parents=True, exist_ok=True)
+            with whole_file(cost) as tmp:
+                tmp.write_bytes(contents[COST])
+    return list(kept)
 
 
 def unpack(
-    archive: zipfile.ZipFile,  # Of a run
+    contents: dict,  # Of `read_kept`
     stage: str,  # Whose files: runs or scores
     folder: Path,  # To make, whole or not at all
 ):
     "Write the files of one stage."
     with whole_folder(folder) as to:
-        for name in archive.namelist():
+        for name, content in contents.items():
             if name.startswith(f"{stage}/"):
-                (to / name.partition("/")[2]).write_bytes(archive.read(name))
+                (to / name.partition("/")[2]).write_bytes(content)

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core import FIGURES, remove
+from ..core import FIGURES, DataError, whole_folder
 from ..data.tables import read_table, save_table
 from ..method.arms import arm_name, arm_order
 from .intervals import prediction_interval
@@ -64,7 +64,7 @@ def write_seeds(
 
 # %% ../../nbs/5_evidence/11_reproduced.ipynb #r07
 SAME_TRAINING = {"laptop": "evidence"}  # a profile, and one that trains alike from more seeds
-REPRODUCED = ("reproduced.csv", "reproduced.md")  # what speaks of a run and not of a study
+REPRODUCED = ("reproduced.csv", "reproduced.md", "report.html")  # what speaks of a run and not of a study
 KEPT = "runs"  # folder of what is kept of single runs, which stays
 
 
@@ -82,13 +82,18 @@ def published_folder(
 def publish(
     name: str,  # Folder under figures/: data set and profile
     figures: Path = FIGURES,  # Where the folders of runs lie
+    more: Path = None,  # A folder with what belongs to it besides
 ):
-    "Make the tables and figures of a run the published ones."
-    to = figures / "published" / name
-    for old in to.glob("*"):
-        if old.name != KEPT:
-            remove(old)
-    shutil.copytree(figures / name, to, ignore=shutil.ignore_patterns(*REPRODUCED), dirs_exist_ok=True)
+    "Make the tables and figures of a run the published ones, whole or not at all."
+    made, to = figures / name, figures / "published" / name
+    if not made.is_dir():
+        raise DataError(made, "is not there", "Make tables and figures first: make repro")
+    with whole_folder(to) as part:
+        shutil.copytree(made, part, ignore=shutil.ignore_patterns(*REPRODUCED), dirs_exist_ok=True)
+        if more:
+            shutil.copytree(more, part, dirs_exist_ok=True)
+        if (to / KEPT).is_dir():
+            shutil.copytree(to / KEPT, part / KEPT, dirs_exist_ok=True)
 
 
 # %% ../../nbs/5_evidence/11_reproduced.ipynb #r09

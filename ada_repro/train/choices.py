@@ -12,6 +12,8 @@ __all__ = [
     "POSITIVE",
     "NUMBERS",
     "LISTS",
+    "TRAINING",
+    "BASELINE",
     "check_list",
     "check_fold",
     "check_arm",
@@ -20,6 +22,9 @@ __all__ = [
     "read_how",
     "check_machine",
     "check_params",
+    "asked_of",
+    "differences",
+    "other_choices",
 ]
 
 # %% ../../nbs/3_train/05_choices.ipynb #c02
@@ -28,9 +33,9 @@ from math import inf
 
 import torch
 
-from ..core import check_choice, check_number
+from ..core import Run, check_choice, check_number
 from ..data.bids import BY_DEFAULT, Bids
-from ..method.arms import check_arms, check_study_arms
+from ..method.arms import check_arms, check_study_arms, choices_of
 from ..method.compiled import compiler_fault
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS
@@ -207,3 +212,40 @@ def check_params(
     if "augment" in params["profile"]:
         sigma_px = params["profile"]["augment"]["elastic_sigma"] * 0.25 / params["profile"]["prepare"]["spacing_mm"]
         check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)
+
+
+# %% ../../nbs/3_train/05_choices.ipynb #w01
+TRAINING = ("model", "optimizer", "train", "augment")  # sections of a profile that a training is told
+BASELINE = {"arm": "none", "cycles": 0, "ada_epochs": 0, "size": 1}
+
+
+def asked_of(
+    run: Run,  # Of a study, or beside it
+    profile: dict,  # Of the study
+) -> dict:
+    "What a profile tells a training, under the names in its record."
+    asked = {}
+    for section in (*TRAINING, "ada"):
+        asked |= profile.get(section, {})
+    own = BASELINE if run.arm == "baseline" else {"arm": run.arm, **choices_of(run.arm)}
+    return asked | own | {"seed": run.seed}
+
+
+def differences(
+    told: dict,  # What was told
+    asked: dict,  # What should have been; what is in one of them only does not count
+) -> list:  # Of words; empty where both agree
+    "What was told otherwise than it is asked."
+    other = [name for name in told if name in asked and told[name] != asked[name]]
+    return [f"{name} is {told[name]!r} and not {asked[name]!r}" for name in other]
+
+
+def other_choices(
+    run: Run,  # Whose
+    record: dict,  # Its run.json, perhaps of an older version, which names less
+    profile: dict,  # Of the study
+) -> list:  # Of words; empty for a run of this study
+    "What a training was told otherwise than the profile asks."
+    told = dict(record.get("params", {}))
+    augmentation = told.pop("augmentation", None) or {}
+    return differences(told | augmentation, asked_of(run, profile))
