@@ -2009,18 +2009,39 @@ d = {
             "ada_repro.pipeline.locks.wait_for": ("6_pipeline/locks.html#wait_for", "ada_repro/pipeline/locks.py"),
         },
         "ada_repro.pipeline.params": {
+            "ada_repro.pipeline.params.asked_by": ("6_pipeline/params.html#asked_by", "ada_repro/pipeline/params.py"),
+            "ada_repro.pipeline.params.asked_in": ("6_pipeline/params.html#asked_in", "ada_repro/pipeline/params.py"),
+            "ada_repro.pipeline.params.asked_of": ("6_pipeline/params.html#asked_of", "ada_repro/pipeline/params.py"),
             "ada_repro.pipeline.params.check_complete": (
                 "6_pipeline/params.html#check_complete",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_kind": (
+                "6_pipeline/params.html#check_kind",
                 "ada_repro/pipeline/params.py",
             ),
             "ada_repro.pipeline.params.check_names": (
                 "6_pipeline/params.html#check_names",
                 "ada_repro/pipeline/params.py",
             ),
+            "ada_repro.pipeline.params.check_section": (
+                "6_pipeline/params.html#check_section",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_shape": (
+                "6_pipeline/params.html#check_shape",
+                "ada_repro/pipeline/params.py",
+            ),
             "ada_repro.pipeline.params.check_spelling": (
                 "6_pipeline/params.html#check_spelling",
                 "ada_repro/pipeline/params.py",
             ),
+            "ada_repro.pipeline.params.find_graphs": (
+                "6_pipeline/params.html#find_graphs",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.found_at": ("6_pipeline/params.html#found_at", "ada_repro/pipeline/params.py"),
+            "ada_repro.pipeline.params.in_words": ("6_pipeline/params.html#in_words", "ada_repro/pipeline/params.py"),
             "ada_repro.pipeline.params.parse_words": (
                 "6_pipeline/params.html#parse_words",
                 "ada_repro/pipeline/params.py",
@@ -2031,6 +2052,10 @@ d = {
             ),
             "ada_repro.pipeline.params.read_params": (
                 "6_pipeline/params.html#read_params",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.read_project": (
+                "6_pipeline/params.html#read_project",
                 "ada_repro/pipeline/params.py",
             ),
             "ada_repro.pipeline.params.stage_parameters": (

@@ -246,9 +246,9 @@ def look_at_params(
     root: Path,  # Of the project
 ) -> Look:
     "Which profile on which data."
-    from ada_repro.pipeline.params import check_spelling, read_params, stage_parameters
+    from ada_repro.pipeline.params import check_spelling, read_project, stage_parameters
 
-    params = read_params(root / "params.yaml")
+    params = read_project(root)
     check_spelling(params, stage_parameters(root / "nbs" / "experiments"))
     profile, data = params["profile"], params["data"]
     runs = len(profile["study"]["arms"]) * len(profile["repeat"]["seeds"]) * len(data["repeat"]["folds"])
@@ -360,10 +360,10 @@ def plain_params(
     root: Path,  # Of the project
 ) -> dict:  # Empty if they cannot be read
     "The parameters for looks that can do without them."
-    from ada_repro.pipeline.params import read_params
+    from ada_repro.pipeline.params import read_project
 
     try:
-        return read_params(root / "params.yaml")
+        return read_project(root)
     except (OSError, ValueError):
         return {}
 

@@ -47,7 +47,7 @@ import yaml
 from ..core import STOP_AT, time_is_up
 from .engine import count_jobs, run_changed
 from .locks import held, wait_for
-from .params import read_params
+from .params import read_project
 from .spent import counted
 from .warm import WARM, warm_process
 
@@ -264,7 +264,7 @@ def repro(
 ) -> int:  # Exit code of DVC
     "Run what has changed, then `dvc repro`."
     wait_for_others(root)
-    params = read_params(root / "params.yaml")
+    params = read_project(root)
     jobs = count_jobs(params)
     if (root / "data").is_dir() and not os.access(root / "data", os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "is not for this user to write in", str(root / "data"))

@@ -13,10 +13,14 @@ from ada_repro.core import ROOT
 from ada_repro.pipeline import warm
 from ada_repro.pipeline.params import (
     RUNNER,
+    asked_by,
+    asked_of,
     check_complete,
+    check_shape,
     check_spelling,
     parse_words,
     read_params,
+    read_project,
     stage_parameters,
     typed,
 )
@@ -25,6 +29,7 @@ from ada_repro.train.choices import CHOICES, NUMBERS, check_params
 SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
 LARGE = {".5": 0.5, "5.": 5, "1E3": 1000, "1e+3": 1000, "1_000": 1000, "+5": 5, "-.5": -0.5, "1_0.5": 10.5}
 KNOWN = stage_parameters(ROOT / "nbs" / "experiments")
+ASKED = asked_of(ROOT)
 
 
 # Notations
@@ -268,6 +273,97 @@ def test_what_a_profile_lacks_is_said_before_anything_runs():
     del lacking["profile"]["optimizer"]["lr"]
     with pytest.raises(ValueError, match="optimizer has no lr"):
         check_complete(lacking)
+
+
+# The shape
+@pytest.mark.parametrize("profile", ["paper", "laptop", "smoke", "evidence", "schedule"])
+@pytest.mark.parametrize("data", ["phantom", "scgm", "gm_challenge", "bids"])
+def test_each_profile_on_each_data_set_has_the_shape(profile, data):
+    params = params_of(profile)
+    check_shape(params | {"data": params["datasets"][data]}, ASKED, KNOWN)
+
+
+def test_the_graphs_say_what_is_asked():
+    assert read_project(ROOT)["profile"]["name"] == "laptop"
+    assert {ASKED[name] for name in ("profile.machine", "bids", "data.repeat", "profile.again.variants.*")} == {
+        "section"
+    }
+    assert {ASKED[name] for name in ("data.repeat.folds", "profile.repeat.seeds", "profile.again.variants")} == {"list"}
+    assert ASKED["profile.name"] == ASKED["profile.again.variants.*.arm"] == "value"
+
+
+def test_a_profile_of_ones_own_may_say_more_and_the_file_too():
+    params = deepcopy(params_of("smoke"))
+    params["profile"] |= {"note": "own", "mine": {"a": [1]}}
+    del params["profile"]["machine"]["exact"]
+    params["profile"]["again"]["variants"] = []
+    params |= {"own": None, "variants": []}
+    params["bids"] |= {"area_mm2": "none"}
+    check_shape(params, ASKED, KNOWN)
+
+
+MISTAKES = [
+    (["profile", "repeat", "seeds"], 0, "profile.repeat.seeds must be a list, not 0. Write seeds: [0]"),
+    (["profile", "repeat", "seeds"], [[0]], "profile.repeat.seeds[0] must be one word or number, not [0]"),
+    (["profile", "repeat", "seeds"], None, "profile.repeat.seeds must be a list, empty. Write seeds: [...]"),
+    (["profile", "repeat"], [0], "profile.repeat must be a section, not [0]"),
+    (["data", "repeat", "folds"], "paper", "data.repeat.folds must be a list, not 'paper'. Write folds: [paper]"),
+    (["profile", "study", "arms"], "none", "profile.study.arms must be a list, not 'none'. Write arms: [none]"),
+    (["profile", "again", "variants"], "none", "profile.again.variants must be a list, not 'none'"),
+    (["profile", "again", "variants"], ["gradcam.forbid"], "profile.again.variants[0] must be a section, not"),
+    (["profile", "again", "variants"], [{"protect": "forbid"}], "profile.again.variants[0] has no arm"),
+    (["profile", "machine", "threads"], "two", "profile.machine.threads must be a number, not 'two'"),
+    (["profile", "machine", "threads"], True, "profile.machine.threads must be a number, not True"),
+    (["profile", "machine"], [1], "profile.machine must be a section, not [1]. Write machine: {name: value}"),
+    (["profile", "machine"], None, "profile.machine must be a section, empty"),
+    (["profile", "look", "methods"], 5, "profile.look.methods must be a list, not 5"),
+    (["profile", "model", "width"], None, "profile.model.width must be one word or number, empty"),
+    (["profile", "ada", "fill"], {"a": 1}, "profile.ada.fill must be one word or number"),
+    (["profile"], {"dataset": "phantom", "repeat": {"folds": ["paper"]}}, "profile has no ada. Write profile: *laptop"),
+    (["data"], {"name": "laptop"}, "data has no dataset. Write data: *phantom"),
+    (["bids"], None, "bids must be a section, empty"),
+    (["bids"], "own", "bids must be a section, not 'own'"),
+    (["bids", "cord_suffix"], None, "bids.cord_suffix must be one word or number, empty"),
+]
+
+
+@pytest.mark.parametrize("place, wrong, words", MISTAKES)
+def test_what_has_another_shape_is_one_line(place, wrong, words):
+    params = deepcopy(params_of("smoke"))
+    at = params
+    for name in place[:-1]:
+        at = at[name]
+    at[place[-1]] = wrong
+    with pytest.raises(ValueError, match="^params.yaml: " + re.escape(words)) as e:
+        check_shape(params, ASKED, KNOWN)
+    assert "\n" not in str(e.value)
+
+
+def test_a_file_without_a_section_is_one_line():
+    params = params_of("smoke")
+    del params["bids"]
+    with pytest.raises(ValueError, match="^params.yaml: the file has no bids. Take the file from the repository again"):
+        check_shape(params, ASKED, KNOWN)
+
+
+def test_a_stage_that_runs_no_notebook_is_left_to_dvc():
+    assert asked_by({"cmd": "sleep ${seconds}"}) == asked_by({"cmd": ["echo ${a}", "echo ${b}"]}) == asked_by({}) == {}
+
+
+@pytest.mark.parametrize(
+    "old, new", [("seeds: [0]", "seeds: 0"), ("bids:  ", "bids:\nown:  "), ("*laptop ", "*phantom ")]
+)
+def test_a_start_names_it_before_anything_else(old, new, tmp_path):
+    "In a copy of what a start reads, without DVC."
+    for name in ("params.yaml", "dvc.yaml", "evidence/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        text = (ROOT / name).read_text()
+        (tmp_path / name).write_text(text.replace(old, new) if name == "params.yaml" else text)
+    done = subprocess.run(
+        [sys.executable, "-m", "ada_repro.pipeline.start"], cwd=tmp_path, env=ENV, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("repro: params.yaml: "), done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("arm", [3, None, ["gradcam"], "grdcam.x", "gradcam.x-y", "gradcam.", ".x"])
