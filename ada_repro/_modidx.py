@@ -2225,6 +2225,7 @@ d = {
                 "ada_repro/pipeline/start.py",
             ),
             "ada_repro.pipeline.start.escaped": ("6_pipeline/start.html#escaped", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.find_cut": ("6_pipeline/start.html#find_cut", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.find_unseen": (
                 "6_pipeline/start.html#find_unseen",
                 "ada_repro/pipeline/start.py",

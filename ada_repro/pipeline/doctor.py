@@ -231,13 +231,11 @@ def look_at_runs(
     root: Path,  # Of the project
 ) -> Look:
     "Who is at work here, and what a kill has left."
-    from ada_repro.pipeline.start import is_cut, is_json, is_whole_lock
+    from ada_repro.pipeline.start import find_cut
 
     busy = [*held_locks(root / ".dvc" / "tmp"), *held_locks(root / "data" / "locks")]
-    problems = []
-    for path, is_whole in ((root / ".dvc" / "tmp" / "rwlock", is_json), (root / "dvc.lock", is_whole_lock)):
-        if is_cut(path, is_whole):
-            problems.append(f"{path.name} was cut off when a run was killed. `make repro` makes it again")
+    cut = [path.relative_to(root) for path in find_cut(root)]
+    problems = [f"{path} was cut off when a run was killed. `make repro` makes it again" for path in cut]
     return Look("At work", "; ".join(busy) or "nobody", tuple(problems))
 
 
