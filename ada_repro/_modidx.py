@@ -2342,9 +2342,15 @@ d = {
                 "ada_repro/train/choices.py",
             ),
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_seeds": ("3_train/choices.html#check_seeds", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_sizes": ("3_train/choices.html#check_sizes", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_variant": (
                 "3_train/choices.html#check_variant",
+                "ada_repro/train/choices.py",
+            ),
+            "ada_repro.train.choices.check_variants": (
+                "3_train/choices.html#check_variants",
                 "ada_repro/train/choices.py",
             ),
             "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),

@@ -172,6 +172,8 @@ def check_spelling(
     profile = params["profile"]
     sections = {section: told for section, told in profile.items() if isinstance(told, dict)}
     sections |= {f"variants.{variant['arm']}": variant for variant in params.get("variants", [])}
+    again = profile.get("again", {}).get("variants", [])
+    sections |= {f"again.variants.{variant['arm']}": variant for variant in again}
     sections["bids"] = params.get("bids", {})
     for section, told in sections.items():
         for name in sorted(told.keys() - known):

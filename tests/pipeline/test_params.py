@@ -374,6 +374,50 @@ def test_a_variant_is_called_after_an_arm(arm):
         check_params(params)
 
 
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ([{"arm": "gradcam.forbid", "protect": "forbidd"}], "again.variants.gradcam.forbid.protect must be one of"),
+        ([{"arm": "grdcam.zzz", "protect": "none"}], "No arm is called"),
+        ([{"arm": "gradcam"}, {"arm": "gradcam"}], "nothing twice"),
+        ([{"protect": "forbid"}], "again.variants must be a list of sections that name an arm"),
+        (["gradcam.forbid"], "again.variants must be a list of sections that name an arm"),
+        ("none", "again.variants must be a list of sections that name an arm"),
+        ([{"arm": "gradcam.large", "size": 999}], "ada.size .* not 999"),
+    ],
+)
+def test_what_is_trained_again_is_checked_as_variants_are(wrong, words):
+    for place in ("variants", "again"):
+        params = deepcopy(params_of("smoke"))
+        if place == "variants":
+            params["variants"] = wrong
+        else:
+            params["profile"]["again"]["variants"] = wrong
+        with pytest.raises(ValueError, match=words if place == "again" else words.replace("again.", "")):
+            check_params(params)
+
+
+def test_a_misspelt_name_of_what_is_trained_again():
+    params = deepcopy(params_of("smoke"))
+    params["profile"]["again"]["variants"] = [{"arm": "gradcam.x", "protec": "none"}]
+    with pytest.raises(ValueError, match="protec, which stands in again.variants.gradcam.x. Did you mean protect"):
+        check_spelling(params, KNOWN)
+
+
+def test_what_is_trained_again_begins_where_a_baseline_ended():
+    for seeds, retrained in (([0, 1], [1]), ([3], [3])):
+        params = spoilt("repeat", seeds=seeds)
+        params["profile"]["retrain"]["retrain_seeds"] = retrained
+        check_params(params)
+    with pytest.raises(ValueError, match=r"retrain_seeds must be some of repeat.seeds, \[0\], not 1"):
+        check_params(spoilt("retrain", retrain_seeds=[0, 1]))
+
+
+def test_no_cycle_is_no_study():
+    with pytest.raises(ValueError, match=r"^params.yaml: ada.cycles \(int\) must be a whole number of at least 1"):
+        check_params(spoilt("ada", cycles=0))
+
+
 def test_a_variant_hides_no_more_than_the_image():
     params = deepcopy(params_of("smoke"))
     params["variants"] = [{"arm": "gradcam.large", "size": 999}]
