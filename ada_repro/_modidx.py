@@ -360,6 +360,7 @@ d = {
             "ada_repro.evidence.claims.ahead": ("5_evidence/claims.html#ahead", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.all_of": ("5_evidence/claims.html#all_of", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.any_of": ("5_evidence/claims.html#any_of", "ada_repro/evidence/claims.py"),
+            "ada_repro.evidence.claims.by_choice": ("5_evidence/claims.html#by_choice", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.choosing_is_worth_more": (
                 "5_evidence/claims.html#choosing_is_worth_more",
                 "ada_repro/evidence/claims.py",

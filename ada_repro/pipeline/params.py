@@ -299,6 +299,7 @@ def check_kind(
         raise ValueError(f"{where} a number, {in_words(value)}. Compare with another profile")
 
 
+# %% ../../nbs/6_pipeline/01_params.ipynb #s06s
 def check_section(
     place: str,  # In `params.yaml`, e.g. 'profile.model'
     section: dict,  # What stands there
