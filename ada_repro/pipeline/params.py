@@ -85,13 +85,17 @@ def read_params(
 def parse_words(
     words: list[str],  # e.g. ['--seed', '0', '--arms', 'none', 'random']
 ) -> dict[str, list[str]]:
-    "The words after each `--name`."
+    "The words after each `--name`; `ValueError` for a word before the first."
     given = {}
     for word in words:
         if word.startswith("--"):
             values = given[word[2:]] = []
-        else:
+        elif given:
             values.append(word)
+        else:
+            raise ValueError(
+                f"{word!r} belongs to no parameter. Write --name {word}; if DVC wrote it, correct dvc.yaml"
+            )
     return given
 
 
