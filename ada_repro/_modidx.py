@@ -2337,6 +2337,7 @@ d = {
         "ada_repro.train.choices": {
             "ada_repro.train.choices.check_arm": ("3_train/choices.html#check_arm", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_fold": ("3_train/choices.html#check_fold", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_holes": ("3_train/choices.html#check_holes", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_list": ("3_train/choices.html#check_list", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_machine": (
                 "3_train/choices.html#check_machine",
@@ -2345,6 +2346,7 @@ d = {
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_seeds": ("3_train/choices.html#check_seeds", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_sizes": ("3_train/choices.html#check_sizes", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_study": ("3_train/choices.html#check_study", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_variant": (
                 "3_train/choices.html#check_variant",

@@ -12,6 +12,7 @@ __all__ = [
     "POSITIVE",
     "NUMBERS",
     "LISTS",
+    "HOLES_MM",
     "check_list",
     "check_fold",
     "check_arm",
@@ -20,8 +21,10 @@ __all__ = [
     "read_how",
     "check_machine",
     "check_variants",
+    "check_holes",
     "check_sizes",
     "check_seeds",
+    "check_study",
     "check_params",
 ]
 
@@ -199,6 +202,25 @@ def check_variants(
             check_value(f"params.yaml: {place}.{variant['arm']}.{name}", name, value)
 
 
+# %% ../../nbs/3_train/05_choices.ipynb #c07th
+HOLES_MM = (2.5, 10.0)  # side of the smallest and of the largest of the stress stage
+
+
+def check_holes(
+    spacing_mm: float,  # Pixel size of the slices
+    crop_px: int,  # Side of the slices
+):
+    "Raise `ValueError` for slices in which a hole of the stress stage would be nothing, or more than all of it."
+    smallest, largest = HOLES_MM
+    if not round(smallest / spacing_mm):
+        limit = f"below {2 * smallest:g}, for holes of {smallest} mm in the stress stage"
+        raise ValueError(f"params.yaml: prepare.spacing_mm must be {limit}, not {spacing_mm}")
+    least = round(largest / spacing_mm)
+    if crop_px < least:
+        limit = f"at least {least} at spacing_mm {spacing_mm}, for holes of {largest:g} mm in the stress stage"
+        raise ValueError(f"params.yaml: prepare.crop_px must be {limit}, not {crop_px}")
+
+
 def check_sizes(
     profile: dict,  # Of `read_params`
     variants: list,  # All of them
@@ -209,6 +231,8 @@ def check_sizes(
         raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")
     for side in (size, *(variant["size"] for variant in variants if "size" in variant)):
         check_number("params.yaml: ada.size (int)", side, 1, crop_px, whole=True)
+    if "stress" in profile:
+        check_holes(profile["prepare"]["spacing_mm"], crop_px)
     if "augment" in profile:
         sigma_px = profile["augment"]["elastic_sigma"] * 0.25 / profile["prepare"]["spacing_mm"]
         check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)
@@ -223,6 +247,14 @@ def check_seeds(
     for seed in profile.get("retrain", {}).get("retrain_seeds", []):
         if seed not in seeds:
             raise ValueError(f"params.yaml: retrain.retrain_seeds must be some of repeat.seeds, {seeds}, not {seed}")
+
+
+def check_study(
+    arms: list,  # Of a study
+):
+    "Raise `ValueError` for a study in which nothing is hidden: of it there are no windows to compare."
+    if arms and all(arm.partition(".")[0] == "none" for arm in arms):
+        raise ValueError(f"params.yaml: study.arms must hold an arm that hides something, not {arms}. Add random, say")
 
 
 def check_params(
@@ -242,3 +274,4 @@ def check_params(
     check_machine(**profile.get("machine", {}))
     check_sizes(profile, [*variants, *again])
     check_seeds(profile)
+    check_study(profile.get("study", {}).get("arms", []))

@@ -6,10 +6,12 @@ import sys
 from copy import deepcopy
 
 import pytest
+import torch
 from dvc.repo import Repo
 from sharing import ENV
 
 from ada_repro.core import ROOT
+from ada_repro.measure.stress import STRESS
 from ada_repro.pipeline import warm
 from ada_repro.pipeline.params import (
     RUNNER,
@@ -24,7 +26,7 @@ from ada_repro.pipeline.params import (
     stage_parameters,
     typed,
 )
-from ada_repro.train.choices import CHOICES, NUMBERS, check_params
+from ada_repro.train.choices import CHOICES, HOLES_MM, NUMBERS, check_params
 
 SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
 LARGE = {".5": 0.5, "5.": 5, "1E3": 1000, "1e+3": 1000, "1_000": 1000, "+5": 5, "-.5": -0.5, "1_0.5": 10.5}
@@ -84,6 +86,12 @@ def test_what_is_of_another_type_is_refused(words, kind):
 
 def test_words_after_names():
     assert parse_words(["--a", "1", "--b", "--c", "x", "y"]) == {"a": ["1"], "b": [], "c": ["x", "y"]}
+
+
+@pytest.mark.parametrize("words", [["foo"], ["foo", "--a", "1"], ["-a", "1"], [""]])
+def test_a_word_before_the_first_name(words):
+    with pytest.raises(ValueError, match=f"^{words[0]!r} belongs to no parameter. Write --name {words[0]}; "):
+        parse_words(words)
 
 
 @pytest.mark.parametrize(
@@ -411,6 +419,27 @@ def test_what_is_trained_again_begins_where_a_baseline_ended():
         check_params(params)
     with pytest.raises(ValueError, match=r"retrain_seeds must be some of repeat.seeds, \[0\], not 1"):
         check_params(spoilt("retrain", retrain_seeds=[0, 1]))
+
+
+def test_a_study_hides_something():
+    for arms in (["none"], ["none.again", "none"]):
+        with pytest.raises(ValueError, match="study.arms must hold an arm that hides something.* Add random, say$"):
+            check_params(spoilt("study", arms=arms))
+    for arms in (["random"], ["none", "least"], ["gradcam.bare"]):
+        check_params(spoilt("study", arms=arms))
+
+
+def test_the_holes_of_the_stress_stage_fit_the_slices():
+    levels = [stress.keywords["level"] for name, stress in STRESS.items() if name.startswith("hole")]
+    assert (min(levels), max(levels)) == HOLES_MM
+    wrong = {"crop_px must be at least 20 at spacing_mm 0.5": (0.5, 16), "spacing_mm must be below 5, for": (6, 40)}
+    for words, (spacing_mm, crop_px) in wrong.items():
+        params = spoilt("prepare", spacing_mm=spacing_mm, crop_px=crop_px)
+        with pytest.raises(ValueError, match=f"^params.yaml: prepare.{words}"):
+            check_params(params)
+    image = torch.zeros(1, 1, 24, 24)
+    check_params(spoilt("prepare", spacing_mm=0.5, crop_px=24))
+    assert all(len(STRESS[f"hole_{mm}"](image, None, 0.5)) for mm in ("2_5mm", "10mm"))
 
 
 def test_no_cycle_is_no_study():
