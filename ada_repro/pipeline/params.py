@@ -300,7 +300,7 @@ def check_kind(
     if kind == "value" and (value is None or isinstance(value, (dict, list))):
         raise ValueError(f"{where} one word or number, {in_words(value)}. Compare with another profile, or take it out")
     if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float))):
-        raise ValueError(f"{where} a number, {in_words(value)}. Compare with another profile")
+        raise ValueError(f"{where} a number ({kind}), {in_words(value)}. Compare with another profile")
 
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #s06s
