@@ -360,7 +360,6 @@ d = {
             "ada_repro.evidence.claims.ahead": ("5_evidence/claims.html#ahead", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.all_of": ("5_evidence/claims.html#all_of", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.any_of": ("5_evidence/claims.html#any_of", "ada_repro/evidence/claims.py"),
-            "ada_repro.evidence.claims.by_choice": ("5_evidence/claims.html#by_choice", "ada_repro/evidence/claims.py"),
             "ada_repro.evidence.claims.choosing_is_worth_more": (
                 "5_evidence/claims.html#choosing_is_worth_more",
                 "ada_repro/evidence/claims.py",
@@ -958,6 +957,7 @@ d = {
             ),
         },
         "ada_repro.evidence.scores": {
+            "ada_repro.evidence.scores.by_choice": ("5_evidence/scores.html#by_choice", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.copies_behind": (
                 "5_evidence/scores.html#copies_behind",
                 "ada_repro/evidence/scores.py",

@@ -27,7 +27,6 @@ __all__ = [
     "gradcam_looks_elsewhere",
     "ada_improves_robustness",
     "ada_keeps_performance",
-    "by_choice",
     "functional_relus_undo_guidance",
     "signed_maps_go_to_the_corner",
     "lost_under_cells",
@@ -58,7 +57,7 @@ from ..measure.agreement import chance_iou, window_iou
 from ..method.arms import METHODS, OTHERS, arm_name
 from .counting import counting_null
 from .intervals import Estimate, gap, known, mean_over_slices, seed_mean, training_mean
-from .scores import keys_of, methods_in, per_slice, trainings
+from .scores import by_choice, keys_of, methods_in, per_slice, trainings
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead, is_alike
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c04
@@ -301,18 +300,6 @@ def ada_keeps_performance(evidence, level):
 
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c11
-def by_choice(
-    sensitivity: pd.DataFrame,  # Of `window_sensitivity`, all seeds
-    method: str,  # Perhaps one that nobody asked for
-    value: str,  # Column
-    choices: list,  # Names of choices
-) -> pd.DataFrame:  # A row per training, a column per choice; no rows where nothing was measured
-    "What was measured of a method under some choices."
-    rows = sensitivity[sensitivity.method == method]
-    table = rows.pivot_table(index=trainings(rows), columns="choice", values=value)
-    return table.reindex(columns=choices).astype(float)
-
-
 @claim("S1", "IoU of guided backprop's windows with vanilla's, same weights, functional ReLUs", "exactly 1")
 def functional_relus_undo_guidance(evidence, level):
     "With functional ReLUs guided backprop is vanilla backprop"

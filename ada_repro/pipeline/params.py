@@ -34,7 +34,7 @@ __all__ = [
 import json
 import re
 from difflib import get_close_matches
-from itertools import pairwise
+from itertools import chain, pairwise
 from math import isfinite
 from pathlib import Path
 
@@ -244,7 +244,8 @@ def asked_of(
         if not isinstance(graph, dict) or any(f"{told}" != "../params.yaml" for told in graph.get("vars") or []):
             continue
         stages = graph.get("stages")
-        for stage in stages.values() if isinstance(stages, dict) else []:
+        told = stages.values() if isinstance(stages, dict) else []
+        for stage in told:
             asked |= asked_by(stage) if isinstance(stage, dict) else {}
     return dict(sorted(asked.items()))
 
@@ -270,8 +271,7 @@ def found_at(
         return [(place, value)]
     first, *rest = names
     if first == "*":
-        parts = [found_at(part, rest, f"{place}[{i}]") for i, part in enumerate(value)]
-        return [found for part in parts for found in part]
+        return list(chain.from_iterable(found_at(part, rest, f"{place}[{i}]") for i, part in enumerate(value)))
     if not isinstance(value, dict):
         raise ValueError(f"params.yaml: {place} must be a section, {in_words(value)}. Write {{{first}: ...}}")
     if first not in value:

@@ -265,8 +265,9 @@ def check_params(
     variants, again = params.get("variants", []), profile.get("again", {}).get("variants", [])
     check_variants("variants", variants)
     check_variants("again.variants", again)
-    for section, told in profile.items():
-        for name, value in told.items() if isinstance(told, dict) else []:
+    sections = {section: told for section, told in profile.items() if isinstance(told, dict)}
+    for section, told in sections.items():
+        for name, value in told.items():
             check_value(f"params.yaml: {section}.{name}", name, value)
     for name, value in params.get("data", {}).get("repeat", {}).items():
         check_value(f"params.yaml: datasets.{name}", name, value)
