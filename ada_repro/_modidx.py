@@ -1013,6 +1013,7 @@ d = {
             ),
         },
         "ada_repro.evidence.scores": {
+            "ada_repro.evidence.scores.by_choice": ("5_evidence/scores.html#by_choice", "ada_repro/evidence/scores.py"),
             "ada_repro.evidence.scores.copies_behind": (
                 "5_evidence/scores.html#copies_behind",
                 "ada_repro/evidence/scores.py",
@@ -2065,18 +2066,51 @@ d = {
             "ada_repro.pipeline.locks.wait_for": ("6_pipeline/locks.html#wait_for", "ada_repro/pipeline/locks.py"),
         },
         "ada_repro.pipeline.params": {
+            "ada_repro.pipeline.params.asked_by": ("6_pipeline/params.html#asked_by", "ada_repro/pipeline/params.py"),
+            "ada_repro.pipeline.params.asked_in": ("6_pipeline/params.html#asked_in", "ada_repro/pipeline/params.py"),
+            "ada_repro.pipeline.params.asked_of": ("6_pipeline/params.html#asked_of", "ada_repro/pipeline/params.py"),
             "ada_repro.pipeline.params.check_complete": (
                 "6_pipeline/params.html#check_complete",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_evidence": (
+                "6_pipeline/params.html#check_evidence",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_holes": (
+                "6_pipeline/params.html#check_holes",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_kind": (
+                "6_pipeline/params.html#check_kind",
                 "ada_repro/pipeline/params.py",
             ),
             "ada_repro.pipeline.params.check_names": (
                 "6_pipeline/params.html#check_names",
                 "ada_repro/pipeline/params.py",
             ),
+            "ada_repro.pipeline.params.check_section": (
+                "6_pipeline/params.html#check_section",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_seeds": (
+                "6_pipeline/params.html#check_seeds",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.check_shape": (
+                "6_pipeline/params.html#check_shape",
+                "ada_repro/pipeline/params.py",
+            ),
             "ada_repro.pipeline.params.check_spelling": (
                 "6_pipeline/params.html#check_spelling",
                 "ada_repro/pipeline/params.py",
             ),
+            "ada_repro.pipeline.params.find_graphs": (
+                "6_pipeline/params.html#find_graphs",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.found_at": ("6_pipeline/params.html#found_at", "ada_repro/pipeline/params.py"),
+            "ada_repro.pipeline.params.in_words": ("6_pipeline/params.html#in_words", "ada_repro/pipeline/params.py"),
             "ada_repro.pipeline.params.parse_words": (
                 "6_pipeline/params.html#parse_words",
                 "ada_repro/pipeline/params.py",
@@ -2087,6 +2121,10 @@ d = {
             ),
             "ada_repro.pipeline.params.read_params": (
                 "6_pipeline/params.html#read_params",
+                "ada_repro/pipeline/params.py",
+            ),
+            "ada_repro.pipeline.params.read_project": (
+                "6_pipeline/params.html#read_project",
                 "ada_repro/pipeline/params.py",
             ),
             "ada_repro.pipeline.params.stage_parameters": (
@@ -2264,6 +2302,7 @@ d = {
                 "ada_repro/pipeline/start.py",
             ),
             "ada_repro.pipeline.start.escaped": ("6_pipeline/start.html#escaped", "ada_repro/pipeline/start.py"),
+            "ada_repro.pipeline.start.find_cut": ("6_pipeline/start.html#find_cut", "ada_repro/pipeline/start.py"),
             "ada_repro.pipeline.start.find_unseen": (
                 "6_pipeline/start.html#find_unseen",
                 "ada_repro/pipeline/start.py",
@@ -2381,9 +2420,15 @@ d = {
                 "ada_repro/train/choices.py",
             ),
             "ada_repro.train.choices.check_params": ("3_train/choices.html#check_params", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_sizes": ("3_train/choices.html#check_sizes", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.check_study": ("3_train/choices.html#check_study", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_value": ("3_train/choices.html#check_value", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_variant": (
                 "3_train/choices.html#check_variant",
+                "ada_repro/train/choices.py",
+            ),
+            "ada_repro.train.choices.check_variants": (
+                "3_train/choices.html#check_variants",
                 "ada_repro/train/choices.py",
             ),
             "ada_repro.train.choices.differences": ("3_train/choices.html#differences", "ada_repro/train/choices.py"),

@@ -291,7 +291,7 @@ def guess_dataset(
 def as_typed(
     word: str,  # From the command line
 ):  # A number where it is one
-    "A value of an option."
+    "A value of an option that is no text."
     try:
         return float(word)
     except ValueError:
@@ -312,7 +312,8 @@ def main(
     parser.add_argument("--orientation", choices=["header", "grid"], default="header")
     for option in fields(Bids):
         n = "+" if option.name == "area_mm2" else None
-        parser.add_argument(f"--{option.name}", nargs=n, type=as_typed, default=option.default, help="of `bids`")
+        kind = str if option.type is str else as_typed  # a suffix may look like a number
+        parser.add_argument(f"--{option.name}", nargs=n, type=kind, default=option.default, help="of `bids`")
     told = parser.parse_args(argv)
     dataset = told.dataset or guess_dataset(told.folder)
     try:

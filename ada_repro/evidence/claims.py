@@ -57,7 +57,7 @@ from ..measure.agreement import chance_iou, window_iou
 from ..method.arms import METHODS, OTHERS, arm_name
 from .counting import counting_null
 from .intervals import Estimate, gap, known, mean_over_slices, seed_mean, training_mean
-from .scores import keys_of, methods_in, per_slice, trainings
+from .scores import by_choice, keys_of, methods_in, per_slice, trainings
 from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead, is_alike
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c04
@@ -303,10 +303,10 @@ def ada_keeps_performance(evidence, level):
 @claim("S1", "IoU of guided backprop's windows with vanilla's, same weights, functional ReLUs", "exactly 1")
 def functional_relus_undo_guidance(evidence, level):
     "With functional ReLUs guided backprop is vanilla backprop"
-    iou = evidence.sensitivity[evidence.sensitivity.method == "guided_backprop"].set_index("choice").iou_vanilla
-    functional = np.atleast_1d(iou["functional_relu"])
+    iou = by_choice(evidence.sensitivity, "guided_backprop", "iou_vanilla", ["default", "functional_relu"])
+    functional = iou.functional_relu
     why = (
-        f"With modules it is {np.mean(iou['default']):.2f}. "
+        f"With modules it is {iou.default.mean():.2f}. "
         "Near-equal rows of the paper fit functional ReLUs; here a network that has them is refused."
     )
     return told(seed_mean(functional), level, STANDS if np.all(functional == 1) else FALLS, why)
@@ -315,10 +315,10 @@ def functional_relus_undo_guidance(evidence, level):
 @claim("S2", "share of GradCam's windows at (0, 0), as the sibling reads it, minus as we do", "above 0.05")
 def signed_maps_go_to_the_corner(evidence, level):
     "Signed GradCam with the corner rule sends windows to the corner"
-    gradcam = evidence.sensitivity[evidence.sensitivity.method == "gradcam"]
-    table = gradcam.pivot_table(index=trainings(gradcam), columns="choice", values=["corner", "iou_vanilla"])
-    more = training_mean(table.corner.sibling - table.corner.default)
-    ours, sibling = table.iou_vanilla.default.mean(), table.iou_vanilla.sibling.mean()
+    choices = ["default", "sibling"]
+    corner, iou = (by_choice(evidence.sensitivity, "gradcam", value, choices) for value in ("corner", "iou_vanilla"))
+    more = training_mean(corner.sibling - corner.default)
+    ours, sibling = iou.default.mean(), iou.sibling.mean()
     why = f"Its IoU with vanilla goes from {ours:.2f} to {sibling:.2f} by that reading alone."
     return told(more, level, ahead(more, level, tolerance=0, least=0.05), why)
 

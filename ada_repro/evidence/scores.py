@@ -15,6 +15,7 @@ __all__ = [
     "trainings",
     "is_nested",
     "methods_in",
+    "by_choice",
     "read_arms",
     "read_seeds",
     "with_variants",
@@ -78,6 +79,19 @@ def methods_in(
 ) -> list:  # All of them if there is none, so that nothing can be told
     "The methods that a study has, of those that a claim is about."
     return [method for method in methods if method in set(rows.arm)] or list(methods)
+
+
+# %% ../../nbs/5_evidence/01_scores.ipynb #c05choice
+def by_choice(
+    sensitivity: pd.DataFrame,  # Of `window_sensitivity`, all seeds
+    method: str,  # Perhaps one that nobody asked for
+    value: str,  # Column
+    choices: list,  # Names of choices
+) -> pd.DataFrame:  # A row per training, a column per choice; no rows where nothing was measured
+    "What was measured of a method under some choices."
+    rows = sensitivity[sensitivity.method == method]
+    table = rows.pivot_table(index=trainings(rows), columns="choice", values=value)
+    return table.reindex(columns=choices).astype(float)
 
 
 # %% ../../nbs/5_evidence/01_scores.ipynb #c06n

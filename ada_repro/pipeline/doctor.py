@@ -231,13 +231,11 @@ def look_at_runs(
     root: Path,  # Of the project
 ) -> Look:
     "Who is at work here, and what a kill has left."
-    from ada_repro.pipeline.start import is_cut, is_json, is_whole_lock
+    from ada_repro.pipeline.start import find_cut
 
     busy = [*held_locks(root / ".dvc" / "tmp"), *held_locks(root / "data" / "locks")]
-    problems = []
-    for path, is_whole in ((root / ".dvc" / "tmp" / "rwlock", is_json), (root / "dvc.lock", is_whole_lock)):
-        if is_cut(path, is_whole):
-            problems.append(f"{path.name} was cut off when a run was killed. `make repro` makes it again")
+    cut = [path.relative_to(root) for path in find_cut(root)]
+    problems = [f"{path} was cut off when a run was killed. `make repro` makes it again" for path in cut]
     return Look("At work", "; ".join(busy) or "nobody", tuple(problems))
 
 
@@ -246,9 +244,9 @@ def look_at_params(
     root: Path,  # Of the project
 ) -> Look:
     "Which profile on which data."
-    from ada_repro.pipeline.params import check_spelling, read_params, stage_parameters
+    from ada_repro.pipeline.params import check_spelling, read_project, stage_parameters
 
-    params = read_params(root / "params.yaml")
+    params = read_project(root)
     check_spelling(params, stage_parameters(root / "nbs" / "experiments"))
     profile, data = params["profile"], params["data"]
     runs = len(profile["study"]["arms"]) * len(profile["repeat"]["seeds"]) * len(data["repeat"]["folds"])
@@ -360,10 +358,10 @@ def plain_params(
     root: Path,  # Of the project
 ) -> dict:  # Empty if they cannot be read
     "The parameters for looks that can do without them."
-    from ada_repro.pipeline.params import read_params
+    from ada_repro.pipeline.params import read_project
 
     try:
-        return read_params(root / "params.yaml")
+        return read_project(root)
     except (OSError, ValueError):
         return {}
 

@@ -7,6 +7,10 @@ __all__ = [
     "KINDS",
     "OPTIONAL",
     "RUNNER",
+    "STAGE",
+    "NAMED",
+    "INSTEAD",
+    "HOLES_MM",
     "check_names",
     "read_params",
     "parse_words",
@@ -15,12 +19,26 @@ __all__ = [
     "check_complete",
     "stage_parameters",
     "check_spelling",
+    "asked_in",
+    "asked_by",
+    "find_graphs",
+    "asked_of",
+    "in_words",
+    "found_at",
+    "check_kind",
+    "check_section",
+    "check_shape",
+    "read_project",
+    "check_holes",
+    "check_seeds",
+    "check_evidence",
 ]
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #c02
 import json
 import re
 from difflib import get_close_matches
+from itertools import chain, pairwise
 from math import isfinite
 from pathlib import Path
 
@@ -71,13 +89,17 @@ def read_params(
 def parse_words(
     words: list[str],  # e.g. ['--seed', '0', '--arms', 'none', 'random']
 ) -> dict[str, list[str]]:
-    "The words after each `--name`."
+    "The words after each `--name`; `ValueError` for a word before the first."
     given = {}
     for word in words:
         if word.startswith("--"):
             values = given[word[2:]] = []
-        else:
+        elif given:
             values.append(word)
+        else:
+            raise ValueError(
+                f"{word!r} belongs to no parameter. Write --name {word}; if DVC wrote it, correct dvc.yaml"
+            )
     return given
 
 
@@ -135,32 +157,231 @@ def check_complete(
 
 
 # %% ../../nbs/6_pipeline/01_params.ipynb #c14n
-RUNNER = ("threads", "exact", "compile", "variants")  # for the runner and the graph, not for the notebook
+RUNNER = {"threads": "int", "exact": "bool", "compile": "bool", "variants": "list"}  # not for the notebook
 
 
 def stage_parameters(
     folder: Path,  # Of the stages' notebooks
-) -> set[str]:
-    "Names of the parameters of all stages."
-    names = set(RUNNER)
+) -> dict[str, str]:  # Name -> type, as in `typed`
+    "The parameters of all stages."
+    names = dict(RUNNER)
     for notebook in folder.glob("*.ipynb"):
         for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
             if "parameters" in cell["metadata"].get("tags", []):
-                names |= set(re.findall(r"(?m)^(\w+):", "".join(cell["source"])))
+                names |= dict(re.findall(r"(?m)^(\w+): ([\w\[\]]+)", "".join(cell["source"])))
     return names
 
 
 def check_spelling(
     params: dict,  # Of `read_params`
-    known: set[str],  # Of `stage_parameters`
+    known: dict[str, str],  # Of `stage_parameters`
 ):
     "Raise `ValueError` for a name in the profile, in a variant or in `bids` that no stage knows."
     profile = params["profile"]
     sections = {section: told for section, told in profile.items() if isinstance(told, dict)}
     sections |= {f"variants.{variant['arm']}": variant for variant in params.get("variants", [])}
+    again = profile.get("again", {}).get("variants", [])
+    sections |= {f"again.variants.{variant['arm']}": variant for variant in again}
     sections["bids"] = params.get("bids", {})
     for section, told in sections.items():
         for name in sorted(told.keys() - known):
             near = get_close_matches(name, known, 1)
             meant = f"Did you mean {near[0]}?" if near else "Correct it, or take it out"
             raise ValueError(f"params.yaml: no stage knows {name}, which stands in {section}. {meant}")
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s02
+STAGE = "-m ada_repro.pipeline.stage "
+NAMED = re.compile(r"(?<!\\)\$\{([\w.]+)\}")
+
+
+def asked_in(
+    command: str,  # Of a stage, in `dvc.yaml`
+) -> dict[str, str]:  # Name, e.g. 'profile.model.width' -> 'section' or 'value'
+    "What a command takes of `params.yaml`: a section where the name stands alone, or else a value."
+    asked = {}
+    for before, word in pairwise(["", *command.split()]):
+        is_alone = NAMED.fullmatch(word) and not before.startswith("--")
+        asked |= dict.fromkeys(NAMED.findall(word), "section" if is_alone else "value")
+    return asked
+
+
+def asked_by(
+    stage: dict,  # Of `dvc.yaml`
+) -> dict[str, str]:  # Name -> 'list', 'section' or 'value'; '*' stands for each part of a list
+    "What a stage takes of `params.yaml`; nothing if it runs no notebook, or has variables of its own."
+    command = stage.get("cmd")
+    if not isinstance(command, str) or STAGE not in command or "vars" in stage:
+        return {}
+    lists = {}
+    for key, values in (stage.get("matrix") or {}).items():
+        if found := NAMED.fullmatch(f"{values}"):
+            lists[f"item.{key}"] = found[1]
+    asked = dict.fromkeys(lists.values(), "list")
+    for name, kind in asked_in(command).items():
+        item = ".".join(name.split(".")[:2])
+        if item in lists:
+            asked[f"{lists[item]}.*{name[len(item) :]}"] = kind
+        elif not name.startswith("item"):
+            asked[name] = kind
+    return asked
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s03
+def find_graphs(
+    root: Path,  # Of the project
+) -> list[Path]:
+    "Each `dvc.yaml` of a project: that of the root, then those of its folders."
+    return [path for path in (root / "dvc.yaml", *sorted(root.glob("*/dvc.yaml"))) if path.is_file()]
+
+
+def asked_of(
+    root: Path,  # Of the project
+) -> dict[str, str]:  # As of `asked_by`, what holds others before them
+    "What all stages take of `params.yaml`; a graph that cannot be read, or has variables of its own, is left to DVC."
+    asked = {}
+    for path in find_graphs(root):
+        try:
+            graph = YAML(typ="safe").load(path.read_text(encoding="utf-8"))
+        except (YAMLError, UnicodeDecodeError):
+            continue
+        if not isinstance(graph, dict) or any(f"{told}" != "../params.yaml" for told in graph.get("vars") or []):
+            continue
+        stages = graph.get("stages")
+        told = stages.values() if isinstance(stages, dict) else []
+        for stage in told:
+            asked |= asked_by(stage) if isinstance(stage, dict) else {}
+    return dict(sorted(asked.items()))
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s05
+INSTEAD = {"profile": "Write profile: *laptop", "data": "Write data: *phantom"}  # where all of it is something else
+
+
+def in_words(
+    value,  # Of `params.yaml`
+) -> str:
+    "A value in a message."
+    return "empty" if value is None else f"not {value!r}"
+
+
+def found_at(
+    value,  # What stands in `params.yaml`, at a place
+    names: list[str],  # Where to look from there; '*': in each part of a list
+    place: str = "",  # What to call the place, e.g. 'profile.repeat'
+) -> list[tuple]:  # Places, each with its value
+    "What stands there; `ValueError` where there is no such place."
+    if not names:
+        return [(place, value)]
+    first, *rest = names
+    if first == "*":
+        return list(chain.from_iterable(found_at(part, rest, f"{place}[{i}]") for i, part in enumerate(value)))
+    if not isinstance(value, dict):
+        raise ValueError(f"params.yaml: {place} must be a section, {in_words(value)}. Write {{{first}: ...}}")
+    if first not in value:
+        top = place.partition(".")[0]
+        instead = INSTEAD.get(top, "Take the file from the repository again")
+        raise ValueError(
+            f"params.yaml: {place or 'the file'} has no {first}. {instead}, or copy it from another section"
+        )
+    return found_at(value[first], rest, f"{place}.{first}" if place else first)
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s06
+def check_kind(
+    place: str,  # In `params.yaml`, e.g. 'profile.model.width'
+    value,  # What stands there
+    kind: str,  # 'section', 'list', 'value', or a type as in `typed`
+):
+    "Raise `ValueError` for a value of another shape."
+    name, where = place.rpartition(".")[2], f"params.yaml: {place} must be"
+    head = "" if name.endswith("]") else f"{name}: "  # a part of a list has no name
+    if kind == "section" and not isinstance(value, dict):
+        raise ValueError(f"{where} a section, {in_words(value)}. Write {head}{{name: value}}")
+    if kind == "list" and not isinstance(value, list):
+        meant = "..." if value is None or isinstance(value, dict) else value
+        raise ValueError(f"{where} a list, {in_words(value)}. Write {head}[{meant}]")
+    if kind == "value" and (value is None or isinstance(value, (dict, list))):
+        raise ValueError(f"{where} one word or number, {in_words(value)}. Compare with another profile, or take it out")
+    if kind in ("int", "float") and (isinstance(value, bool) or not isinstance(value, (int, float))):
+        raise ValueError(f"{where} a number ({kind}), {in_words(value)}. Compare with another profile")
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s06s
+def check_section(
+    place: str,  # In `params.yaml`, e.g. 'profile.model'
+    section: dict,  # What stands there
+    kinds: dict[str, str],  # Of `stage_parameters`
+):
+    "Raise `ValueError` for what no command line can hold, and for what is no number or no list where one should be."
+    for name, value in section.items():
+        inner, kind = f"{place}.{name}", kinds.get(name)
+        if isinstance(value, list):
+            for i, part in enumerate(value):
+                check_kind(f"{inner}[{i}]", part, "value")
+        elif kind == "list" and value != "none":  # a word for no list, as in `bids`
+            check_kind(inner, value, "list")
+        else:
+            check_kind(inner, value, "value")
+        if kind in ("int", "float"):
+            check_kind(inner, value, kind)
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s07
+def check_shape(
+    params: dict,  # Of `read_params`
+    asked: dict[str, str],  # Of `asked_of`
+    kinds: dict[str, str],  # Of `stage_parameters`
+):
+    "Raise `ValueError` for the first value that is no section, list, number or word where it should be one."
+    for name, kind in asked.items():
+        for place, value in found_at(params, name.split(".")):
+            check_kind(place, value, kind)
+            if kind == "section":
+                check_section(place, value, kinds)
+
+
+def read_project(
+    root: Path,  # Of the project
+) -> dict:
+    "Its parameters, in the shape that its stages take; `ValueError` if they cannot be read, or have another."
+    params = read_params(root / "params.yaml")
+    check_shape(params, asked_of(root), stage_parameters(root / "nbs" / "experiments"))
+    return params
+
+
+# %% ../../nbs/6_pipeline/01_params.ipynb #s09
+HOLES_MM = (2.5, 10.0)  # side of the smallest and of the largest of the stress stage
+
+
+def check_holes(
+    spacing_mm: float,  # Pixel size of the slices
+    crop_px: int,  # Side of the slices
+):
+    "Raise `ValueError` for slices in which a hole of the stress stage would be nothing, or more than all of it."
+    smallest, largest = HOLES_MM
+    if not round(smallest / spacing_mm):
+        limit = f"below {2 * smallest:g}, for holes of {smallest} mm in the stress stage"
+        raise ValueError(f"params.yaml: prepare.spacing_mm must be {limit}, not {spacing_mm}")
+    least = round(largest / spacing_mm)
+    if crop_px < least:
+        limit = f"at least {least} at spacing_mm {spacing_mm}, for holes of {largest:g} mm in the stress stage"
+        raise ValueError(f"params.yaml: prepare.crop_px must be {limit}, not {crop_px}")
+
+
+def check_seeds(
+    profile: dict,  # Of `read_params`
+):
+    "Raise `ValueError` for a variant that would be trained from a baseline that nobody trains."
+    seeds = profile.get("repeat", {}).get("seeds", [])
+    for seed in profile.get("retrain", {}).get("retrain_seeds", []):
+        if seed not in seeds:
+            raise ValueError(f"params.yaml: retrain.retrain_seeds must be some of repeat.seeds, {seeds}, not {seed}")
+
+
+def check_evidence(
+    profile: dict,  # Of `read_params`
+):
+    "Raise `ValueError` for what the stages of `evidence/` cannot do."
+    check_seeds(profile)
+    check_holes(profile["prepare"]["spacing_mm"], profile["prepare"]["crop_px"])

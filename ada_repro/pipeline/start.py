@@ -11,6 +11,7 @@ __all__ = [
     "is_whole_lock",
     "is_json",
     "is_cut",
+    "find_cut",
     "mend",
     "members",
     "tell",
@@ -47,7 +48,7 @@ import yaml
 from ..core import STOP_AT, time_is_up
 from .engine import count_jobs, run_changed
 from .locks import held, wait_for
-from .params import read_params
+from .params import check_evidence, find_graphs, read_project
 from .spent import counted
 from .warm import WARM, warm_process
 
@@ -95,17 +96,27 @@ def is_cut(
     return path.exists() and not is_whole(path.read_text(encoding="utf-8", errors="replace"))
 
 
+def find_cut(
+    root: Path,  # Of the project
+) -> list[Path]:
+    "Which files of DVC's are there in part: who reads and writes what, and the lock of each `dvc.yaml`."
+    locks = [graph.with_name("dvc.lock") for graph in find_graphs(root)]
+    is_whole = {root / ".dvc" / "tmp" / "rwlock": is_json} | dict.fromkeys(locks, is_whole_lock)
+    return [path for path in is_whole if is_cut(path, is_whole[path])]
+
+
 def mend(
     root: Path,  # Of the project
 ):
     "Remove what DVC had half written when it was killed."
-    for path, is_whole in ((root / ".dvc" / "tmp" / "rwlock", is_json), (root / "dvc.lock", is_whole_lock)):
-        if not is_cut(path, is_whole):
-            continue
+    before = find_cut(root)
+    if before:
         time.sleep(0.5)  # an orphaned DVC may be writing it
-        if is_cut(path, is_whole):
+    still = find_cut(root)
+    for path in before:
+        if path in still:
             path.unlink()
-            print(f"{path.name} was cut off when a run was killed; it is made again", file=sys.stderr)
+            print(f"{path.relative_to(root)} was cut off when a run was killed; it is made again", file=sys.stderr)
 
 
 # %% ../../nbs/6_pipeline/13_start.ipynb #c18
@@ -264,7 +275,9 @@ def repro(
 ) -> int:  # Exit code of DVC
     "Run what has changed, then `dvc repro`."
     wait_for_others(root)
-    params = read_params(root / "params.yaml")
+    params = read_project(root)
+    if any(word.startswith("evidence/") for word in words):
+        check_evidence(params["profile"])
     jobs = count_jobs(params)
     if (root / "data").is_dir() and not os.access(root / "data", os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "is not for this user to write in", str(root / "data"))

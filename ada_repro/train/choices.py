@@ -21,6 +21,9 @@ __all__ = [
     "check_value",
     "read_how",
     "check_machine",
+    "check_variants",
+    "check_sizes",
+    "check_study",
     "check_params",
     "asked_of",
     "differences",
@@ -65,8 +68,8 @@ NUMBERS = {
     "subjects": (1, 10, True, "[]"),
     "crop_px": (8, inf, True, "[]"),
     **dict.fromkeys(("slices", "width", "batch_size", "standard_epochs"), COUNT),
-    **dict.fromkeys(("ada_epochs", "size", "at_most", "per_subject"), COUNT),
-    **dict.fromkeys(("threads", "cycles"), (0, inf, True, "[]")),
+    **dict.fromkeys(("cycles", "ada_epochs", "size", "at_most", "per_subject"), COUNT),
+    "threads": (0, inf, True, "[]"),
     "phantom_seed": SEED,
     "spacing_mm": POSITIVE,
     "dropout": (0, 1, False, "[)"),
@@ -186,32 +189,64 @@ def check_machine(
 
 
 # %% ../../nbs/3_train/05_choices.ipynb #c07ts
+def check_variants(
+    place: str,  # Of the list in `params.yaml`, e.g. 'variants'
+    variants,  # What stands there
+):
+    "Raise `ValueError` unless each names an arm, no two the same, and only choices that a function would take."
+    if not isinstance(variants, list) or not all(isinstance(told, dict) and "arm" in told for told in variants):
+        raise ValueError(f"params.yaml: {place} must be a list of sections that name an arm; [] for none")
+    if variants:
+        check_list(f"params.yaml: arms of {place}", [variant["arm"] for variant in variants])
+    for variant in variants:
+        check_variant(variant["arm"])
+        for name, value in variant.items():
+            check_value(f"params.yaml: {place}.{variant['arm']}.{name}", name, value)
+
+
+# %% ../../nbs/3_train/05_choices.ipynb #c07th
+def check_sizes(
+    profile: dict,  # Of `read_params`
+    variants: list,  # All of them
+):
+    "Raise `ValueError` for windows, deformations and crops that do not fit each other."
+    size, crop_px = profile["ada"]["size"], profile["prepare"]["crop_px"]
+    if crop_px % 8:
+        raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")
+    for side in (size, *(variant["size"] for variant in variants if "size" in variant)):
+        check_number("params.yaml: ada.size (int)", side, 1, crop_px, whole=True)
+    if "augment" in profile:
+        sigma_px = profile["augment"]["elastic_sigma"] * 0.25 / profile["prepare"]["spacing_mm"]
+        check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)
+
+
+# %% ../../nbs/3_train/05_choices.ipynb #c07tp
+def check_study(
+    arms: list,  # Of a study
+):
+    "Raise `ValueError` for a study in which nothing is hidden: of it there are no windows to compare."
+    if arms and all(arm.partition(".")[0] == "none" for arm in arms):
+        raise ValueError(f"params.yaml: study.arms must hold an arm that hides something, not {arms}. Add random, say")
+
+
 def check_params(
     params: dict,  # Of `read_params`
 ):
     "Raise `ValueError` for the first value of profile, variants or data set that no function would take."
-    sections = {name: told for name, told in params["profile"].items() if isinstance(told, dict)}
-    variants = params.get("variants", [])
-    if variants:
-        check_list("params.yaml: arms of variants", [variant["arm"] for variant in variants])
-    for variant in variants:
-        check_variant(variant["arm"])
-    sections |= {f"variants.{variant['arm']}": variant for variant in variants}
+    profile = params["profile"]
+    variants, again = params.get("variants", []), profile.get("again", {}).get("variants", [])
+    check_variants("variants", variants)
+    check_variants("again.variants", again)
+    sections = {section: told for section, told in profile.items() if isinstance(told, dict)}
     for section, told in sections.items():
         for name, value in told.items():
             check_value(f"params.yaml: {section}.{name}", name, value)
     for name, value in params.get("data", {}).get("repeat", {}).items():
         check_value(f"params.yaml: datasets.{name}", name, value)
     read_how(params)
-    check_machine(**params["profile"].get("machine", {}))
-    size, crop_px = params["profile"]["ada"]["size"], params["profile"]["prepare"]["crop_px"]
-    if crop_px % 8:
-        raise ValueError(f"params.yaml: prepare.crop_px must be a multiple of 8, not {crop_px}")
-    for side in (size, *(variant["size"] for variant in variants if "size" in variant)):
-        check_number("params.yaml: ada.size (int)", side, 1, crop_px, whole=True)
-    if "augment" in params["profile"]:
-        sigma_px = params["profile"]["augment"]["elastic_sigma"] * 0.25 / params["profile"]["prepare"]["spacing_mm"]
-        check_number("params.yaml: augment.elastic_sigma, in pixels,", sigma_px, LEAST_SIGMA_PX)
+    check_machine(**profile.get("machine", {}))
+    check_sizes(profile, [*variants, *again])
+    check_study(profile.get("study", {}).get("arms", []))
 
 
 # %% ../../nbs/3_train/05_choices.ipynb #w01

@@ -452,6 +452,14 @@ def test_bids_by_hand(own, capsys):
     assert main([*words, "--val_share", "2"]) == 1 and "val_share" in capsys.readouterr().out
 
 
+def test_a_suffix_that_looks_like_a_number_is_text(own, capsys):
+    words = ["check", str(own), "--dataset", "bids", "--image_suffix", "T2w", "--label_suffix"]
+    for suffix in ("001", "1.0", "1e3"):
+        for mask in sorted(own.rglob("*_T2w_*.nii.gz")):
+            mask.rename(mask.with_name(f"{mask.name.partition('_T2w_')[0]}_T2w_{suffix}.nii.gz"))
+        assert main([*words, suffix]) == 0, capsys.readouterr().out
+
+
 def test_the_grid_may_be_trusted(own, tmp_path):
     mask = own / "sub-10" / "anat" / "sub-10_T2w_lesion.nii.gz"
     raw = bytearray(gzip.decompress(mask.read_bytes()))

@@ -2,6 +2,7 @@
 
 import re
 from itertools import combinations, product
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -136,6 +137,16 @@ def evidence(seeds=4, subjects=8, noise=0.0, **told):
 
 def found(key, level=0.95, **told):
     return CLAIMS[key][1](evidence(**told), level)
+
+
+@pytest.mark.parametrize("key, method", [("S1", "guided_backprop"), ("S2", "gradcam"), ("S6a", "guided_backprop")])
+@pytest.mark.parametrize("fold", [{}, {"fold": "paper"}])
+def test_a_method_that_nobody_asked_for_is_not_measured(key, method, fold):
+    all_of_it = evidence()
+    parts = {name: getattr(all_of_it, name) for name in ("sensitivity", "look")}
+    less = {name: table[table.method != method].assign(**fold) for name, table in parts.items()}
+    judged = CLAIMS[key][1](SimpleNamespace(**vars(all_of_it) | less), 0.95)
+    assert judged["verdict"] == OPEN and np.isnan(judged["value"]) and "Not measured in this study" in judged["why"]
 
 
 def verdict(key, **told):

@@ -73,6 +73,14 @@ def cut_lock(folder):
     lock.write_text(lock.read_text()[:5000])
 
 
+def cut_second_lock(folder):
+    (folder / "evidence" / "dvc.lock").write_text("schema: '2.0'\nstages:\n")
+
+
+def emptied(folder):
+    edit(folder, repeat=("repeat: {seeds: [0]}", "repeat: {seeds: 0}"))
+
+
 def no_lock_file(folder):
     (folder / "requirements.lock").unlink()
 
@@ -90,6 +98,8 @@ def without_scm(folder):
         (own_data, ["data/raw/bids is not there", "README.md"]),
         (broken_graph, ["dvc.yaml"]),
         (cut_lock, ["dvc.lock was cut off", "make repro"]),
+        (cut_second_lock, ["evidence/dvc.lock was cut off", "make repro"]),
+        (emptied, ["params.yaml: profile.repeat.seeds must be a list", "seeds: [0]"]),
         (no_lock_file, ["requirements.lock"]),
         (without_scm, ["dvc config --local core.no_scm false"]),
     ],

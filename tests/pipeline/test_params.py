@@ -6,17 +6,25 @@ import sys
 from copy import deepcopy
 
 import pytest
+import torch
 from dvc.repo import Repo
 from sharing import ENV
 
 from ada_repro.core import ROOT
+from ada_repro.measure.stress import STRESS
 from ada_repro.pipeline import warm
 from ada_repro.pipeline.params import (
+    HOLES_MM,
     RUNNER,
+    asked_by,
+    asked_of,
     check_complete,
+    check_evidence,
+    check_shape,
     check_spelling,
     parse_words,
     read_params,
+    read_project,
     stage_parameters,
     typed,
 )
@@ -25,6 +33,7 @@ from ada_repro.train.choices import CHOICES, NUMBERS, check_params
 SMALL = ["1e-05", "1e-5", "1E-05", "0.00001", ".00001", "1.0e-5", "+1e-5", "10e-6", "1.e-5", "1e-0005"]
 LARGE = {".5": 0.5, "5.": 5, "1E3": 1000, "1e+3": 1000, "1_000": 1000, "+5": 5, "-.5": -0.5, "1_0.5": 10.5}
 KNOWN = stage_parameters(ROOT / "nbs" / "experiments")
+ASKED = asked_of(ROOT)
 
 
 # Notations
@@ -79,6 +88,12 @@ def test_what_is_of_another_type_is_refused(words, kind):
 
 def test_words_after_names():
     assert parse_words(["--a", "1", "--b", "--c", "x", "y"]) == {"a": ["1"], "b": [], "c": ["x", "y"]}
+
+
+@pytest.mark.parametrize("words", [["foo"], ["foo", "--a", "1"], ["-a", "1"], [""]])
+def test_a_word_before_the_first_name(words):
+    with pytest.raises(ValueError, match=f"^{words[0]!r} belongs to no parameter. Write --name {words[0]}; "):
+        parse_words(words)
 
 
 @pytest.mark.parametrize(
@@ -270,12 +285,169 @@ def test_what_a_profile_lacks_is_said_before_anything_runs():
         check_complete(lacking)
 
 
+# The shape
+@pytest.mark.parametrize("profile", ["paper", "laptop", "smoke", "evidence", "schedule"])
+@pytest.mark.parametrize("data", ["phantom", "scgm", "gm_challenge", "bids"])
+def test_each_profile_on_each_data_set_has_the_shape(profile, data):
+    params = params_of(profile)
+    check_shape(params | {"data": params["datasets"][data]}, ASKED, KNOWN)
+
+
+def test_the_graphs_say_what_is_asked():
+    assert read_project(ROOT)["profile"]["name"] == "laptop"
+    assert {ASKED[name] for name in ("profile.machine", "bids", "data.repeat", "profile.again.variants.*")} == {
+        "section"
+    }
+    assert {ASKED[name] for name in ("data.repeat.folds", "profile.repeat.seeds", "profile.again.variants")} == {"list"}
+    assert ASKED["profile.name"] == ASKED["profile.again.variants.*.arm"] == "value"
+
+
+def test_a_profile_of_ones_own_may_say_more_and_the_file_too():
+    params = deepcopy(params_of("smoke"))
+    params["profile"] |= {"note": "own", "mine": {"a": [1]}}
+    del params["profile"]["machine"]["exact"]
+    params["profile"]["again"]["variants"] = []
+    params |= {"own": None, "variants": []}
+    params["bids"] |= {"area_mm2": "none"}
+    check_shape(params, ASKED, KNOWN)
+
+
+MISTAKES = [
+    (["profile", "repeat", "seeds"], 0, "profile.repeat.seeds must be a list, not 0. Write seeds: [0]"),
+    (["profile", "repeat", "seeds"], [[0]], "profile.repeat.seeds[0] must be one word or number, not [0]"),
+    (["profile", "repeat", "seeds"], None, "profile.repeat.seeds must be a list, empty. Write seeds: [...]"),
+    (["profile", "repeat"], [0], "profile.repeat must be a section, not [0]"),
+    (["data", "repeat", "folds"], "paper", "data.repeat.folds must be a list, not 'paper'. Write folds: [paper]"),
+    (["profile", "study", "arms"], "none", "profile.study.arms must be a list, not 'none'. Write arms: [none]"),
+    (["profile", "again", "variants"], "none", "profile.again.variants must be a list, not 'none'"),
+    (["profile", "again", "variants"], ["gradcam.forbid"], "profile.again.variants[0] must be a section, not"),
+    (["profile", "again", "variants"], [{"protect": "forbid"}], "profile.again.variants[0] has no arm"),
+    (["profile", "machine", "threads"], "two", "profile.machine.threads must be a number (int), not 'two'"),
+    (["profile", "machine", "threads"], True, "profile.machine.threads must be a number (int), not True"),
+    (["profile", "machine"], [1], "profile.machine must be a section, not [1]. Write machine: {name: value}"),
+    (["profile", "machine"], None, "profile.machine must be a section, empty"),
+    (["profile", "look", "methods"], 5, "profile.look.methods must be a list, not 5"),
+    (["profile", "model", "width"], None, "profile.model.width must be one word or number, empty"),
+    (["profile", "ada", "fill"], {"a": 1}, "profile.ada.fill must be one word or number"),
+    (["profile"], {"dataset": "phantom", "repeat": {"folds": ["paper"]}}, "profile has no ada. Write profile: *laptop"),
+    (["data"], {"name": "laptop"}, "data has no dataset. Write data: *phantom"),
+    (["bids"], None, "bids must be a section, empty"),
+    (["bids"], "own", "bids must be a section, not 'own'"),
+    (["bids", "cord_suffix"], None, "bids.cord_suffix must be one word or number, empty"),
+]
+
+
+@pytest.mark.parametrize("place, wrong, words", MISTAKES)
+def test_what_has_another_shape_is_one_line(place, wrong, words):
+    params = deepcopy(params_of("smoke"))
+    at = params
+    for name in place[:-1]:
+        at = at[name]
+    at[place[-1]] = wrong
+    with pytest.raises(ValueError, match="^params.yaml: " + re.escape(words)) as e:
+        check_shape(params, ASKED, KNOWN)
+    assert "\n" not in str(e.value)
+
+
+def test_a_file_without_a_section_is_one_line():
+    params = params_of("smoke")
+    del params["bids"]
+    with pytest.raises(ValueError, match="^params.yaml: the file has no bids. Take the file from the repository again"):
+        check_shape(params, ASKED, KNOWN)
+
+
+def test_a_stage_that_runs_no_notebook_is_left_to_dvc():
+    assert asked_by({"cmd": "sleep ${seconds}"}) == asked_by({"cmd": ["echo ${a}", "echo ${b}"]}) == asked_by({}) == {}
+
+
+@pytest.mark.parametrize(
+    "old, new", [("seeds: [0]", "seeds: 0"), ("bids:  ", "bids:\nown:  "), ("*laptop ", "*phantom ")]
+)
+def test_a_start_names_it_before_anything_else(old, new, tmp_path):
+    "In a copy of what a start reads, without DVC."
+    for name in ("params.yaml", "dvc.yaml", "evidence/dvc.yaml"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        text = (ROOT / name).read_text()
+        (tmp_path / name).write_text(text.replace(old, new) if name == "params.yaml" else text)
+    done = subprocess.run(
+        [sys.executable, "-m", "ada_repro.pipeline.start"], cwd=tmp_path, env=ENV, capture_output=True, text=True
+    )
+    assert done.returncode == 1 and done.stderr.startswith("repro: params.yaml: "), done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("arm", [3, None, ["gradcam"], "grdcam.x", "gradcam.x-y", "gradcam.", ".x"])
 def test_a_variant_is_called_after_an_arm(arm):
     params = deepcopy(params_of("smoke"))
     params["variants"] = [{"arm": arm, "sign": "signed"}]
     with pytest.raises(ValueError, match="must be called <arm>.<choice>|No arm is called"):
         check_params(params)
+
+
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        ([{"arm": "gradcam.forbid", "protect": "forbidd"}], "again.variants.gradcam.forbid.protect must be one of"),
+        ([{"arm": "grdcam.zzz", "protect": "none"}], "No arm is called"),
+        ([{"arm": "gradcam"}, {"arm": "gradcam"}], "nothing twice"),
+        ([{"protect": "forbid"}], "again.variants must be a list of sections that name an arm"),
+        (["gradcam.forbid"], "again.variants must be a list of sections that name an arm"),
+        ("none", "again.variants must be a list of sections that name an arm"),
+        ([{"arm": "gradcam.large", "size": 999}], "ada.size .* not 999"),
+    ],
+)
+def test_what_is_trained_again_is_checked_as_variants_are(wrong, words):
+    for place in ("variants", "again"):
+        params = deepcopy(params_of("smoke"))
+        if place == "variants":
+            params["variants"] = wrong
+        else:
+            params["profile"]["again"]["variants"] = wrong
+        with pytest.raises(ValueError, match=words if place == "again" else words.replace("again.", "")):
+            check_params(params)
+
+
+def test_a_misspelt_name_of_what_is_trained_again():
+    params = deepcopy(params_of("smoke"))
+    params["profile"]["again"]["variants"] = [{"arm": "gradcam.x", "protec": "none"}]
+    with pytest.raises(ValueError, match="protec, which stands in again.variants.gradcam.x. Did you mean protect"):
+        check_spelling(params, KNOWN)
+
+
+def test_what_is_trained_again_begins_where_a_baseline_ended():
+    for seeds, retrained in (([0, 1], [1]), ([3], [3])):
+        params = spoilt("repeat", seeds=seeds)
+        params["profile"]["retrain"]["retrain_seeds"] = retrained
+        check_evidence(params["profile"])
+    with pytest.raises(ValueError, match=r"retrain_seeds must be some of repeat.seeds, \[0\], not 1"):
+        check_evidence(spoilt("retrain", retrain_seeds=[0, 1])["profile"])
+    check_params(spoilt("retrain", retrain_seeds=[0, 1]))  # nothing that `make repro` runs
+
+
+def test_a_study_hides_something():
+    for arms in (["none"], ["none.again", "none"]):
+        with pytest.raises(ValueError, match="study.arms must hold an arm that hides something.* Add random, say$"):
+            check_params(spoilt("study", arms=arms))
+    for arms in (["random"], ["none", "least"], ["gradcam.bare"]):
+        check_params(spoilt("study", arms=arms))
+
+
+def test_the_holes_of_the_stress_stage_fit_the_slices():
+    levels = [stress.keywords["level"] for name, stress in STRESS.items() if name.startswith("hole")]
+    assert (min(levels), max(levels)) == HOLES_MM
+    wrong = {"crop_px must be at least 20 at spacing_mm 0.5": (0.5, 16), "spacing_mm must be below 5, for": (6, 40)}
+    for words, (spacing_mm, crop_px) in wrong.items():
+        params = spoilt("prepare", spacing_mm=spacing_mm, crop_px=crop_px)
+        with pytest.raises(ValueError, match=f"^params.yaml: prepare.{words}"):
+            check_evidence(params["profile"])
+    image = torch.zeros(1, 1, 24, 24)
+    check_evidence(spoilt("prepare", spacing_mm=0.5, crop_px=24)["profile"])
+    assert all(len(STRESS[f"hole_{mm}"](image, None, 0.5)) for mm in ("2_5mm", "10mm"))
+
+
+def test_no_cycle_is_no_study():
+    with pytest.raises(ValueError, match=r"^params.yaml: ada.cycles \(int\) must be a whole number of at least 1"):
+        check_params(spoilt("ada", cycles=0))
 
 
 def test_a_variant_hides_no_more_than_the_image():

@@ -35,7 +35,7 @@ from ada_repro.data.phantom import phantom_slices
 from ada_repro.pipeline.engine import count_jobs
 from ada_repro.pipeline.locks import held, wait_for
 from ada_repro.pipeline.stage import main
-from ada_repro.pipeline.start import is_whole_lock, set_time
+from ada_repro.pipeline.start import find_cut, is_whole_lock, set_time
 from ada_repro.train.runs import first_record, fit, load_checkpoint, run_key, save_checkpoint, state_bytes
 from ada_repro.train.training import new_state
 
@@ -420,6 +420,22 @@ def test_after_kill_of_dvc_alone_the_orphan_is_named(repository):
     assert code == 1 and one_line(errors) and f"baseline-paper-0 is already running, as process {os.getpid()}" in errors
     code, _, errors = python(repository, "-m", "ada_repro.pipeline.start")
     assert code == 0 and (repository / "a").exists(), errors
+
+
+def test_the_lock_of_each_graph_is_mended(repository):
+    (repository / "evidence").mkdir()
+    stage = {"cmd": "echo b > ../b", "outs": ["../b"]}
+    (repository / "evidence" / "dvc.yaml").write_text(yaml.safe_dump({"stages": {"b": stage}}))
+    assert python(repository, "-m", "ada_repro.pipeline.start", "evidence/dvc.yaml")[0] == 0
+    lock = repository / "evidence" / "dvc.lock"
+    whole = lock.read_text()
+    for target in ([], ["evidence/dvc.yaml"]):
+        lock.write_text(whole[: len(whole) // 2])
+        assert find_cut(repository) == [lock]
+        code, _, errors = python(repository, "-m", "ada_repro.pipeline.start", *target)
+        assert code == 0 and errors.count("evidence/dvc.lock was cut off") == 1, errors
+        assert find_cut(repository) == []
+    assert lock.read_text() == whole
 
 
 def test_what_dvc_left_half_written_is_mended(repository):
