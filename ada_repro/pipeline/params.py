@@ -384,4 +384,5 @@ def check_evidence(
 ):
     "Raise `ValueError` for what the stages of `evidence/` cannot do."
     check_seeds(profile)
-    check_holes(profile["prepare"]["spacing_mm"], profile["prepare"]["crop_px"])
+    if "stress" in profile:
+        check_holes(profile["prepare"]["spacing_mm"], profile["prepare"]["crop_px"])
