@@ -277,7 +277,7 @@ def repro(
     wait_for_others(root)
     params = read_project(root)
     if any(word.startswith("evidence/") for word in words):
-        check_evidence(params["profile"])
+        check_evidence(params.get("profile", {}))
     jobs = count_jobs(params)
     if (root / "data").is_dir() and not os.access(root / "data", os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "is not for this user to write in", str(root / "data"))
