@@ -2411,7 +2411,6 @@ d = {
             "ada_repro.train.batches.still_but": ("3_train/batches.html#still_but", "ada_repro/train/batches.py"),
         },
         "ada_repro.train.choices": {
-            "ada_repro.train.choices.asked_of": ("3_train/choices.html#asked_of", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_arm": ("3_train/choices.html#check_arm", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_fold": ("3_train/choices.html#check_fold", "ada_repro/train/choices.py"),
             "ada_repro.train.choices.check_list": ("3_train/choices.html#check_list", "ada_repro/train/choices.py"),
@@ -2437,6 +2436,10 @@ d = {
                 "ada_repro/train/choices.py",
             ),
             "ada_repro.train.choices.read_how": ("3_train/choices.html#read_how", "ada_repro/train/choices.py"),
+            "ada_repro.train.choices.training_told": (
+                "3_train/choices.html#training_told",
+                "ada_repro/train/choices.py",
+            ),
         },
         "ada_repro.train.runs": {
             "ada_repro.train.runs.check_weights": ("3_train/runs.html#check_weights", "ada_repro/train/runs.py"),

@@ -39,9 +39,8 @@ def main(words):
         study = study_of(params["data"], params["profile"])
         folder = (FIGURES / "published" / study.name / "runs").relative_to(ROOT)
         if words:
-            print(
-                f"{len(take_back(ROOT / folder, DATA, study))} runs of {study.name} are back in data/runs, data/scores"
-            )
+            back = take_back(ROOT / folder, DATA, study)
+            print(f"{len(back)} runs of {study.name} are back in data/runs and data/scores")
         else:
             keep_study(study, folder)
     except (DataError, ValueError, OSError) as e:

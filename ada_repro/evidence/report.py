@@ -172,9 +172,8 @@ def verdict_rows(
     "Claim, verdict, what was measured, value, interval and at what level."
     rows = []
     for _, row in claims.iterrows():
-        span = (
-            "" if math.isnan(row.low) or row.low == row.high else f"{row.low:.2f} to {row.high:.2f} ({row.level:.1%})"
-        )
+        has_interval = not math.isnan(row.low) and row.low != row.high
+        span = f"{row.low:.2f} to {row.high:.2f} ({row.level:.1%})" if has_interval else ""
         rows.append([f"{row.claim} {row.says}", row.verdict, row.measure, rounded(row.value), span])
     return rows
 

@@ -8,6 +8,7 @@ __all__ = [
     "COLUMNS",
     "SHORTEST_S",
     "READ_EVERY_S",
+    "TICK_S",
     "read_counters",
     "joules_between",
     "core_seconds",
@@ -21,7 +22,7 @@ import csv
 import json
 import resource
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
@@ -31,6 +32,7 @@ COUNTERS = Path("/sys/class/powercap")
 COLUMNS = ("began", "seconds", "core_seconds", "joules")
 SHORTEST_S = 10  # what takes less is not worth a line
 READ_EVERY_S = 60
+TICK_S = 0.02  # by which the clock of a file system may be behind
 
 
 def read_counters(
@@ -72,8 +74,12 @@ def noted_seconds(
     since: float,  # Seconds of the epoch
 ) -> float:
     "How long the cores have worked for the stages that have ended since then."
-    notes = [json.loads(path.read_text()) for path in folder.glob("*.json") if path.stat().st_mtime >= since]
-    return sum(note.get("core_seconds", 0) for note in notes)
+    total = 0
+    for path in folder.glob("*.json"):
+        with suppress(OSError, ValueError):  # a note that is gone, or broken, is no reason to fail
+            if path.stat().st_mtime >= since - TICK_S:
+                total += json.loads(path.read_text()).get("core_seconds", 0)
+    return total
 
 
 @contextmanager

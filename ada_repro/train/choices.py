@@ -25,7 +25,7 @@ __all__ = [
     "check_sizes",
     "check_study",
     "check_params",
-    "asked_of",
+    "training_told",
     "differences",
     "other_choices",
 ]
@@ -254,7 +254,7 @@ TRAINING = ("model", "optimizer", "train", "augment")  # sections of a profile t
 BASELINE = {"arm": "none", "cycles": 0, "ada_epochs": 0, "size": 1}
 
 
-def asked_of(
+def training_told(
     run: Run,  # Of a study, or beside it
     profile: dict,  # Of the study
 ) -> dict:
@@ -283,4 +283,4 @@ def other_choices(
     "What a training was told otherwise than the profile asks."
     told = dict(record.get("params", {}))
     augmentation = told.pop("augmentation", None) or {}
-    return differences(told | augmentation, asked_of(run, profile))
+    return differences(told | augmentation, training_told(run, profile))

@@ -250,9 +250,7 @@ def validate(
     threshold: float,  # Probability from which a pixel is grey matter, in (0, 1)
     cycle: int,  # Cycle under way
     loss: float,  # Of the epoch
-) -> (
-    dict
-):  # epoch, cycle, loss; DSC of validation, DSC_a and DSC_b of halves of its people (NaN for one person); DSC_select
+) -> dict:  # epoch, cycle, loss; DSC, DSC_a and DSC_b of halves of the people (NaN for one person); DSC_select
     "The record of an epoch."
     dice = slice_dice(predict(state.model, validation.images, threshold), validation.consensus).cpu()
     person = pd.factorize(validation.table.get("person", validation.table.index))[0]

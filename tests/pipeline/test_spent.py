@@ -80,6 +80,7 @@ def test_stages_that_ended_since_count_whoever_ran_them(tmp_path, monkeypatch):
         note.write_text(json.dumps({"seconds": 1, "core_seconds": seconds}))
         os.utime(note, (time.time() - age,) * 2)
     (tmp_path / "bare.json").write_text("{}")
+    (tmp_path / "broken.json").write_text('{"core')
     assert noted_seconds(tmp_path, time.time() - 30) == 9.5 and noted_seconds(tmp_path / "no", 0) == 0
     monkeypatch.setattr(spent, "SHORTEST_S", 0)
     (tmp_path / "executed").mkdir()
