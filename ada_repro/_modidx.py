@@ -1713,6 +1713,7 @@ d = {
             "ada_repro.method.unet.UNet.forward": ("2_method/unet.html#unet.forward", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.block": ("2_method/unet.html#block", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.count_relus": ("2_method/unet.html#count_relus", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.device_of": ("2_method/unet.html#device_of", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.graph_nodes": ("2_method/unet.html#graph_nodes", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.half_block": ("2_method/unet.html#half_block", "ada_repro/method/unet.py"),
         },
@@ -2395,7 +2396,8 @@ d = {
         },
         "ada_repro.train.batches": {
             "ada_repro.train.batches.Plan": ("3_train/batches.html#plan", "ada_repro/train/batches.py"),
-            "ada_repro.train.batches.Plan.batch": ("3_train/batches.html#plan.batch", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.Plan.batches": ("3_train/batches.html#plan.batches", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.Plan.items": ("3_train/batches.html#plan.items", "ada_repro/train/batches.py"),
             "ada_repro.train.batches.Plan.to": ("3_train/batches.html#plan.to", "ada_repro/train/batches.py"),
             "ada_repro.train.batches.are_augmented": (
                 "3_train/batches.html#are_augmented",
@@ -2479,8 +2481,7 @@ d = {
             "ada_repro.train.steps.Steps": ("3_train/steps.html#steps", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.__call__": ("3_train/steps.html#steps.__call__", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.__init__": ("3_train/steps.html#steps.__init__", "ada_repro/train/steps.py"),
-            "ada_repro.train.steps.Steps.full": ("3_train/steps.html#steps.full", "ada_repro/train/steps.py"),
-            "ada_repro.train.steps.asks_for_graph": ("3_train/steps.html#asks_for_graph", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.Steps.told": ("3_train/steps.html#steps.told", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.capturable": ("3_train/steps.html#capturable", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.is_compiled": ("3_train/steps.html#is_compiled", "ada_repro/train/steps.py"),
         },

@@ -7,8 +7,15 @@ from pathlib import PurePath
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: tests run side by side
 
 import pytest
+import torch
 from sharing import built_once, copy_checkout, copy_of, edit, run
 from xdist.scheduler import LoadScopeScheduling
+
+GPU = torch.cuda.is_available()
+if GPU:  # shown to the tests that ask for it; the others, and what they start, speak of the CPU and its bits
+    torch.cuda.init()
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    torch.cuda.is_available = lambda: False
 
 # Left out by `make check`: what starts processes of its own, and what took more than two seconds when measured.
 SLOW_FIXTURES = {
@@ -109,6 +116,14 @@ def shared_folder(tmp_path_factory):
     "A folder that all processes of this session share."
     own = tmp_path_factory.getbasetemp()
     return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    "For a test of what a GPU does."
+    if not GPU:
+        pytest.skip("no GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
 
 
 def build_fresh(folder):

@@ -30,6 +30,7 @@ from torch.nn import functional as F
 
 from ..core import Run, best_device
 from ..data.slices import Slices, load_rescans, load_slices
+from ..method.unet import device_of
 from ..train.runs import load_model
 from ..train.training import predict, slice_dice
 
@@ -87,7 +88,8 @@ def predict_moved(
 ) -> Tensor:  # (N, H, W), bool
     "The pixels predicted to be grey matter, moved after they have been predicted."
     model.eval()
-    logits = torch.cat([model(some) for some in images.split(32)])
+    there = images.to(device_of(model, images))
+    logits = torch.cat([model(some) for some in there.split(32)]).to(images.device)
     return shifted(logits, shifts_px)[:, 0] > math.log(threshold / (1 - threshold))
 
 

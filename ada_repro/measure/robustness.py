@@ -34,7 +34,7 @@ from ..data.slices import Slices, check_marked, check_slices
 from ..data.tables import save_table
 from ..method.hooks import check_module
 from ..method.mask import occlude, occlusion_grid, window_mask
-from ..method.unet import UNet
+from ..method.unet import UNet, device_of
 from ..train.runs import load_model
 from ..train.training import predict
 from .metrics import as_mask, counts, dice_score, ratios, score_copies
@@ -174,6 +174,7 @@ def evaluate(
     check_number("near_px", near_px, 0)
     check_number("threshold", threshold, 0, 1, ends="()")
     check_choice("precision", precision, ("float32", "bfloat16"))
+    slices = slices.to(device_of(model, slices.images))
     images, consensus = slices.images, slices.consensus
     network = layers_of(model) if type(model) is UNet else model
     how = (size, near_px, threshold)

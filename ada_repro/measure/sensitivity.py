@@ -33,6 +33,7 @@ from ..core import named_generator
 from ..data.slices import Slices
 from ..method.mask import choose_windows
 from ..method.saliency import SALIENCY, ForegroundScore, saliency_map
+from ..method.unet import device_of
 from .agreement import window_iou
 
 
@@ -70,10 +71,11 @@ def unguarded_map(
     layer: str = "bottleneck.5",  # The module GradCam looks at
 ) -> Tensor:  # Maps (B, H, W)
     "A map, whatever the network is made of."
-    score = ForegroundScore(model, target[:, None].float())
-    x = image.clone().requires_grad_()
+    device = device_of(model, image)
+    score = ForegroundScore(model, target[:, None].to(device).float())
+    x = image.to(device).clone().requires_grad_()
     with warnings.catch_warnings(action="ignore"):
-        maps = attribute(score, x, model.get_submodule(layer)).detach().squeeze(1)
+        maps = attribute(score, x, model.get_submodule(layer)).detach().squeeze(1).to(image.device)
     return maps.abs() if sign == "absolute" else maps
 
 

@@ -46,7 +46,7 @@ import torch
 from torch import Tensor, nn
 
 from ..core import named_generator
-from .unet import graph_nodes
+from .unet import device_of, graph_nodes
 
 
 # %% ../../nbs/2_method/02_hooks.ipynb #c05
@@ -312,7 +312,7 @@ def look_for_rectifiers(
 ) -> tuple[int, list]:  # How many `nn.ReLU` it calls; operations that rectify elsewhere, or may
     "What in a network rectifies."
     with torch.random.fork_rng():
-        noise = torch.randn(1, *x.shape[1:], generator=named_generator("rectifiers")).to(x)
+        noise = torch.randn(1, *x.shape[1:], generator=named_generator("rectifiers")).to(device_of(model, x), x.dtype)
         torch.manual_seed(0)
         nodes, hooked, first = blocked(model, noise)
         torch.manual_seed(0)  # so that what draws at random draws the same
@@ -379,7 +379,7 @@ def ends_in(
     x: Tensor,  # Images (B, 1, H, W)
 ) -> str:  # Such as 'convolution'; '' without a gradient
     "What a network ends in: one of `PROBABILITIES` if in nothing else."
-    image = x[:1].detach().requires_grad_()
+    image = x[:1].detach().to(device_of(model, x)).requires_grad_()
     logits = check_logits(model(image), image.shape)
     if logits.grad_fn is None:
         return ""

@@ -40,6 +40,7 @@ from torch import Tensor, nn
 
 from ..core import as_target, check_choice, check_tensor, named_generator, shown
 from .hooks import check_hookable, check_logits, check_module, check_network
+from .unet import device_of
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c05
@@ -292,10 +293,11 @@ def saliency_map(
     modes = {m: m.training for m in model.modules()}
     try:
         model.eval()
-        cast = torch.autocast(image.device.type, torch.bfloat16, enabled=precision == "bfloat16")
+        device = device_of(model, image)
+        cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
         with torch.inference_mode(False), torch.enable_grad(), cast:
-            x = with_graph(image.detach().float())
-            maps = explain_images(model, x, with_graph(target)[:, None], method, explain, looked_at)
+            x, wanted = with_graph(image.detach().float()).to(device), with_graph(target)[:, None].to(device)
+            maps = explain_images(model, x, wanted, method, explain, looked_at).to(image.device)
     finally:
         for m, training in modes.items():
             m.training = training

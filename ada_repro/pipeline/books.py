@@ -235,14 +235,18 @@ class Records:
 # %% ../../nbs/6_pipeline/08_books.ipynb #b05
 def to_run(
     records: Records,  # Opened
-    targets: list[str],  # Names of stages, or files like `dvc.yaml`; none: the root's
+    targets: list[str],  # As of `dvc repro`: stages, groups of them, files like `dvc.yaml`; none: the root's
 ) -> dict[str, set[str]]:  # Name -> those whose outputs it takes, of these stages; in the order of the graph
     "The stages that DVC would run for these targets; `RuntimeError` if it cannot say."
     import networkx as nx
     from dvc.exceptions import DvcException
 
-    graph = records.graph
-    asked = [s for s in graph if s.addressing in targets or s.relpath in (targets or ["dvc.yaml"])]
+    graph, collect = records.graph, records.repo.stage.collect
+    try:
+        names = {s.addressing for target in targets or ["dvc.yaml"] for s in collect(target)}
+    except DvcException as e:
+        raise RuntimeError(who(e)) from None
+    asked = [s for s in graph if s.addressing in names]
     before = {s: nx.descendants(graph, s) for s in graph}  # DVC's arrows point backwards
     needed = set(asked).union(*(before[s] for s in asked))
     own = {s for s in needed if s.cmd and not s.frozen}

@@ -7,6 +7,7 @@ __all__ = [
     "FILLS",
     "AUGMENT_COPIES",
     "PER_ITEM",
+    "AT_ONCE",
     "fill_holes",
     "are_augmented",
     "batch_of",
@@ -104,6 +105,7 @@ def still_but(
 
 # %% ../../nbs/3_train/02_batches.ipynb #b07
 PER_ITEM = ("rotation", "scale", "shift", "channel", "noise")  # of `Draws`
+AT_ONCE = 256  # items; a GPU moves as many in the time in which it is told to
 
 
 @dataclass
@@ -121,28 +123,39 @@ class Plan:
         device,  # Where the data is
     ) -> "Plan":
         "The same on another device; a GPU is not waited for."
-        parts = (self.index, self.rater, self.copy, *(getattr(self.draws, name) for name in PER_ITEM))
+        parts = (self.index, self.rater, self.copy, *(getattr(self.draws, name) for name in (*PER_ITEM, "spread")))
         if torch.device(device).type == "cuda":
             parts = [part.pin_memory() for part in parts]
         index, rater, copy, *moves = (part.to(device, non_blocking=True) for part in parts)
-        draws = Draws(**dict(zip(PER_ITEM, moves, strict=True)), spread=self.draws.spread.to(device))
+        draws = Draws(**dict(zip((*PER_ITEM, "spread"), moves, strict=True)))
         return Plan(index, rater, copy, draws, self.batch_size)
 
-    def batch(
+    def items(
         self,
-        number: int,  # Which batch, from 0
+        at: slice,  # Which items
         data: Slices,  # The N training slices, on the device of the plan
         mask: Tensor,  # (N, H, W), bool, True = kept; None if there are no copies
         fill: str = "mean",  # What a hole is filled with: 'mean' or 'minimum'
-    ) -> tuple[Tensor, Tensor]:  # Images (B, 1, H, W) and targets (B, 1, H, W)
-        "What `batch_of` makes, but for rounding."
-        at = slice(number * self.batch_size, (number + 1) * self.batch_size)
+    ) -> tuple[Tensor, Tensor]:  # Images (n, 1, H, W) and targets (n, 1, H, W)
+        "What `batch_of` makes of them, but for rounding."
         i, copy = self.index[at], self.copy[at]
         x, target = data.images[i], data.targets[i, self.rater[at]][:, None]
         if mask is not None:
             x = torch.where(copy[:, None, None, None], fill_holes(x, mask[i], fill, None), x)
         moves = {name: getattr(self.draws, name)[at] for name in PER_ITEM}
         return augment(x, target, Draws(**moves, spread=self.draws.spread))
+
+    def batches(
+        self,
+        data: Slices,  # As in `items`
+        mask: Tensor,  # As in `items`
+        fill: str = "mean",  # As in `items`
+    ):  # Yields images (B, 1, H, W) and targets (B, 1, H, W)
+        "The batches of the epoch, made some at a time."
+        many = max(AT_ONCE // self.batch_size, 1) * self.batch_size
+        for begin in range(0, len(self.index), many):
+            x, target = self.items(slice(begin, begin + many), data, mask, fill)
+            yield from zip(x.split(self.batch_size), target.split(self.batch_size), strict=True)
 
 
 # %% ../../nbs/3_train/02_batches.ipynb #b08

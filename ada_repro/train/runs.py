@@ -111,6 +111,7 @@ def load_state(
     state.optimizer.load_state_dict(saved.pop("optimizer"))
     for name, value in saved.items():
         setattr(state, name, value)
+    state.graphs.clear()  # Adam's moments are other tensors now
     return state
 
 

@@ -48,7 +48,7 @@ from ..method.arms import arm_windows, check_arms, draws_of, kept
 from ..method.hooks import check_logits, check_module
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SIGNS
-from ..method.unet import UNet
+from ..method.unet import UNet, device_of
 from .augment import RANGES, draw
 from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
 from .steps import Steps
@@ -79,6 +79,7 @@ class State:
     best: dict = field(default_factory=dict)  # Weights of the best validation epoch, on the CPU
     chosen: dict = field(default_factory=dict)  # Weights of the epoch chosen on people who train, on the CPU
     twin: nn.Module = None  # The network's compiled twin, once it has been asked for; of the same tensors
+    graphs: dict = field(default_factory=dict)  # On a GPU, its steps as CUDA graphs, by the shape of the images
 
     def tensors(self):
         "All of it, as tensors and plain values."
@@ -132,8 +133,11 @@ def step(
     twin: nn.Module = None,  # Of `compiled_twin`, to go through in the network's place
 ) -> Tensor:  # Loss, a scalar
     "One step down the gradient, in bfloat16 where that is faster."
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=fast_bf16(x.device.type)):
-        logits = (twin or state.model)(x.contiguous(memory_format=torch.channels_last))
+    device = device_of(state.model, x)
+    x, target = x.to(device), target.to(device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast_bf16(device.type)):
+        network = state.model if twin is None else twin
+        logits = network(x.contiguous(memory_format=torch.channels_last))
     loss = dice_loss(logits, target)
     state.optimizer.zero_grad()
     loss.backward()
@@ -163,22 +167,23 @@ def train_epoch(
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
 ) -> float:  # Mean loss
     "One pass over the originals and, if there is a mask, their occluded copies."
+    device = device_of(state.model, data.images)
+    data, mask = data.to(device), None if mask is None else mask.to(device)
     state.model.train()
     epoch = state.epoch + 1
     torch.manual_seed(name_seed(seed, "dropout", epoch))
     n = len(data.images) if mask is None else 2 * len(data.images)
     order = torch.randperm(n, generator=named_generator(seed, "order", epoch))
-    losses, steps, plan = [], Steps(step, state, batch_size), None
     if can_be_planned(data, fill):
         plan = plan_epoch(order, data, mask is not None, (seed, epoch), batch_size, augmentation, augment_copies)
-    for number, items in enumerate(order.split(batch_size)):
-        if plan:
-            batch = plan.batch(number, data, mask, fill)
-        else:
-            generator = named_generator(seed, "batch", epoch, number)
-            batch = batch_of(items, data, mask, generator, augmentation, augment_copies, fill)
-        losses.append(steps(*batch))
-    losses = torch.stack(losses).cpu()
+        batches = plan.batches(data, mask, fill)
+    else:
+        batches = (
+            batch_of(items, data, mask, named_generator(seed, "batch", epoch, i), augmentation, augment_copies, fill)
+            for i, items in enumerate(order.split(batch_size))
+        )
+    steps = Steps(step, state, batch_size)
+    losses = torch.stack([steps(*batch) for batch in batches]).cpu()
     check_losses(losses, epoch)
     state.epoch = epoch
     return losses.mean().item()
@@ -199,9 +204,10 @@ def predict(
     check_module(model)
     model.eval()
     least = math.log(threshold / (1 - threshold))
-    images = images.to(next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype))
-    batches = (x.contiguous(memory_format=torch.channels_last) for x in images.split(batch_size))
-    return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches])
+    dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
+    there = images.to(device_of(model, images), dtype)
+    batches = (x.contiguous(memory_format=torch.channels_last) for x in there.split(batch_size))
+    return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches]).to(images.device)
 
 
 def slice_dice(
@@ -352,6 +358,8 @@ def train(
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
     seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
     check_augmentation(data, augmentation)
+    device = device_of(state.model, data.images)
+    data, validation = data.to(device), validation.to(device)
     choosing, draws = some_people(data), draws_of(arm, seed)
     for cycle in range(len(state.windows), cycles + 1):
         if cycle > len(state.windows):

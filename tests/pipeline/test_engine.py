@@ -238,6 +238,11 @@ def test_a_fresh_clone_runs_every_stage_after_those_it_needs(fresh, monkeypatch)
         for name, before in needs.items():
             assert before == made_by[name] and name not in before
     assert set(asked(["prepare"])) == {"check", "phantom", "prepare"}
+    before = {"check", "phantom", "prepare", "baseline@paper-0"}
+    group = {name for name in study if name.startswith("ada@")}
+    assert set(asked(["ada"])) == set(asked(["dvc.yaml:ada", "prepare"])) == before | group and len(group) > 1
+    with pytest.raises(RuntimeError, match="nonsense"):
+        asked(["nonsense"])
 
 
 COPY = "{python} -c \"import shutil; shutil.copy('{of}', '{to}')\""
