@@ -815,10 +815,6 @@ d = {
                 "5_evidence/keeping.html#check_data",
                 "ada_repro/evidence/keeping.py",
             ),
-            "ada_repro.evidence.keeping.check_identity": (
-                "5_evidence/keeping.html#check_identity",
-                "ada_repro/evidence/keeping.py",
-            ),
             "ada_repro.evidence.keeping.check_study": (
                 "5_evidence/keeping.html#check_study",
                 "ada_repro/evidence/keeping.py",
@@ -827,51 +823,18 @@ d = {
                 "5_evidence/keeping.html#check_there",
                 "ada_repro/evidence/keeping.py",
             ),
-            "ada_repro.evidence.keeping.columns_in": (
-                "5_evidence/keeping.html#columns_in",
-                "ada_repro/evidence/keeping.py",
-            ),
             "ada_repro.evidence.keeping.complete_arms": (
                 "5_evidence/keeping.html#complete_arms",
-                "ada_repro/evidence/keeping.py",
-            ),
-            "ada_repro.evidence.keeping.contents_of": (
-                "5_evidence/keeping.html#contents_of",
-                "ada_repro/evidence/keeping.py",
-            ),
-            "ada_repro.evidence.keeping.core_seconds": (
-                "5_evidence/keeping.html#core_seconds",
-                "ada_repro/evidence/keeping.py",
-            ),
-            "ada_repro.evidence.keeping.is_finished": (
-                "5_evidence/keeping.html#is_finished",
-                "ada_repro/evidence/keeping.py",
-            ),
-            "ada_repro.evidence.keeping.keep_run": (
-                "5_evidence/keeping.html#keep_run",
                 "ada_repro/evidence/keeping.py",
             ),
             "ada_repro.evidence.keeping.keep_runs": (
                 "5_evidence/keeping.html#keep_runs",
                 "ada_repro/evidence/keeping.py",
             ),
-            "ada_repro.evidence.keeping.place_of": (
-                "5_evidence/keeping.html#place_of",
-                "ada_repro/evidence/keeping.py",
-            ),
             "ada_repro.evidence.keeping.read_all": (
                 "5_evidence/keeping.html#read_all",
                 "ada_repro/evidence/keeping.py",
             ),
-            "ada_repro.evidence.keeping.read_kept": (
-                "5_evidence/keeping.html#read_kept",
-                "ada_repro/evidence/keeping.py",
-            ),
-            "ada_repro.evidence.keeping.record_in": (
-                "5_evidence/keeping.html#record_in",
-                "ada_repro/evidence/keeping.py",
-            ),
-            "ada_repro.evidence.keeping.run_at": ("5_evidence/keeping.html#run_at", "ada_repro/evidence/keeping.py"),
             "ada_repro.evidence.keeping.runs_of": ("5_evidence/keeping.html#runs_of", "ada_repro/evidence/keeping.py"),
             "ada_repro.evidence.keeping.seen_by": ("5_evidence/keeping.html#seen_by", "ada_repro/evidence/keeping.py"),
             "ada_repro.evidence.keeping.studies_of": (
@@ -888,6 +851,21 @@ d = {
             ),
             "ada_repro.evidence.keeping.to_keep": ("5_evidence/keeping.html#to_keep", "ada_repro/evidence/keeping.py"),
             "ada_repro.evidence.keeping.unpack": ("5_evidence/keeping.html#unpack", "ada_repro/evidence/keeping.py"),
+        },
+        "ada_repro.evidence.kept": {
+            "ada_repro.evidence.kept.check_identity": (
+                "5_evidence/kept.html#check_identity",
+                "ada_repro/evidence/kept.py",
+            ),
+            "ada_repro.evidence.kept.columns_in": ("5_evidence/kept.html#columns_in", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.contents_of": ("5_evidence/kept.html#contents_of", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.core_seconds": ("5_evidence/kept.html#core_seconds", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.is_finished": ("5_evidence/kept.html#is_finished", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.keep_run": ("5_evidence/kept.html#keep_run", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.place_of": ("5_evidence/kept.html#place_of", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.read_kept": ("5_evidence/kept.html#read_kept", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.record_in": ("5_evidence/kept.html#record_in", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.run_at": ("5_evidence/kept.html#run_at", "ada_repro/evidence/kept.py"),
         },
         "ada_repro.evidence.pages": {
             "ada_repro.evidence.pages.claim_cells": (

@@ -10,7 +10,8 @@ import sys
 from statistics import median
 
 from ada_repro.core import DATA, FIGURES, ROOT, DataError, Run, run_named
-from ada_repro.evidence import keeping
+from ada_repro.evidence import kept
+from ada_repro.evidence.keeping import studies_of
 from ada_repro.pipeline.params import read_params
 
 WORKERS = (1, 10, 100)
@@ -29,15 +30,15 @@ def kept_records(folder):
     "The records of the trainings that are kept of a study, with what they took where that is known."
     records = {}
     for path in sorted(folder.glob("*.zip")):
-        contents = keeping.read_kept(path)
-        cost = json.loads(contents.get(keeping.COST, b"{}"))
-        records[run_named(path.stem)] = keeping.record_in(path, contents) | cost
+        contents = kept.read_kept(path)
+        cost = json.loads(contents.get(kept.COST, b"{}"))
+        records[run_named(path.stem)] = kept.record_in(path, contents) | cost
     return records
 
 
 def core_seconds(records):
     "Seconds of a core for each training whose record tells them."
-    told = {run: keeping.core_seconds(record) for run, record in records.items()}
+    told = {run: kept.core_seconds(record) for run, record in records.items()}
     return {run: seconds for run, seconds in told.items() if seconds is not None}
 
 
@@ -70,7 +71,7 @@ def row_of(name, runs, seconds):
 
 def studies(params):
     "Name and trainings of every study that has kept records."
-    for name, study in keeping.studies_of(params).items():
+    for name, study in studies_of(params).items():
         records = kept_records(FIGURES / "published" / name / "runs")
         if seconds := core_seconds(records):
             yield name, list(dict.fromkeys([*study.runs, *records])), seconds
@@ -82,7 +83,7 @@ def published(folder):
         if (path.parent / "runs").is_dir():
             continue  # stands in the table
         cost = json.loads(path.read_text())
-        hours, memory_mb = keeping.core_seconds(cost) / 3600, cost["peak_memory_mb"]
+        hours, memory_mb = kept.core_seconds(cost) / 3600, cost["peak_memory_mb"]
         which = f"{cost['trainings']} of its trainings" if "trainings" in cost else "all its trainings"
         yield f"- {path.parent.name}: {hours:.1f} core hours for {which}, {memory_mb} MB at most at a time"
 

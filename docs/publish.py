@@ -15,7 +15,8 @@ from tempfile import TemporaryDirectory
 import nbformat
 
 from ada_repro.core import DataError, write_json
-from ada_repro.evidence.keeping import COST, core_seconds, place_of, runs_of, studies_of
+from ada_repro.evidence.keeping import runs_of, studies_of
+from ada_repro.evidence.kept import COST, core_seconds, place_of
 from ada_repro.evidence.reproduced import publish as publish_study
 from ada_repro.pipeline.params import read_params
 from ada_repro.train.choices import TRAINING, differences

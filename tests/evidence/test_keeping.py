@@ -9,21 +9,8 @@ import pytest
 
 from ada_repro.core import FIGURES, ROOT, DataError, Run
 from ada_repro.data.tables import save_table
-from ada_repro.evidence.keeping import (
-    COST,
-    NEEDED,
-    OPTIONAL,
-    PICTURES,
-    Study,
-    complete_arms,
-    core_seconds,
-    is_finished,
-    keep_runs,
-    read_all,
-    runs_of,
-    studies_of,
-    take_back,
-)
+from ada_repro.evidence.keeping import Study, complete_arms, keep_runs, read_all, runs_of, studies_of, take_back
+from ada_repro.evidence.kept import COST, NEEDED, OPTIONAL, PICTURES, core_seconds, is_finished
 from ada_repro.evidence.reproduced import publish
 from ada_repro.pipeline.params import read_params
 
