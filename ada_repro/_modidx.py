@@ -2435,6 +2435,7 @@ d = {
             "ada_repro.train.runs.median_slice": ("3_train/runs.html#median_slice", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.module_version": ("3_train/runs.html#module_version", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.network": ("3_train/runs.html#network", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.network_record": ("3_train/runs.html#network_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.one_text": ("3_train/runs.html#one_text", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.parent_state": ("3_train/runs.html#parent_state", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.run_key": ("3_train/runs.html#run_key", "ada_repro/train/runs.py"),

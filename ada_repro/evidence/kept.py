@@ -132,7 +132,9 @@ def record_in(
         record = json.loads(contents[name])
     except ValueError:
         record = None
-    if not isinstance(record, dict) or not isinstance(record.get("params", {}), dict):
+    if not isinstance(record, dict) or not all(
+        isinstance(record.get(part, {}), dict) for part in ("params", "network")
+    ):
         raise DataError(where, f"its {name} cannot be read", remedy)
     return record
 

@@ -293,7 +293,7 @@ def run_entry(
     same: dict,  # The machine of the first run
 ) -> dict:
     "What one run was told, and its machine where that differs."
-    entry = {key: record[key] for key in ("params", "code", "data")}
+    entry = {key: record[key] for key in ("params", "network", "code", "data") if key in record}  # older ones tell less
     machine = {key: record[key] for key in MACHINE}
     return entry if machine == same else entry | machine
 

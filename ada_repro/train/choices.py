@@ -281,6 +281,6 @@ def other_choices(
     profile: dict,  # Of the study
 ) -> list:  # Of words; empty for a run of this study
     "What a training was told otherwise than the profile asks."
-    told = dict(record.get("params", {}))
+    told = record.get("network", {}) | record.get("params", {})
     augmentation = told.pop("augmentation", None) or {}
     return differences(told | augmentation, training_told(run, profile))

@@ -22,6 +22,7 @@ __all__ = [
     "context_dice",
     "folder_hash",
     "run_key",
+    "network_record",
     "first_record",
     "ends_cycle",
     "run_through",
@@ -276,6 +277,14 @@ def run_key(
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def network_record(
+    state: State,  # Of a `UNet`
+) -> dict:  # As the sections `model` and `optimizer` of a profile
+    "What a network is, and how far a step goes."
+    block, lr = state.model.bottleneck, state.optimizer.param_groups[0]["lr"]
+    return {"width": state.model.head.in_channels, "dropout": block[-1].p, "bn_momentum": block[-2].momentum, "lr": lr}
+
+
 def first_record(
     state: State,  # Where the run begins
     data: str,  # Hash of the data
@@ -284,7 +293,7 @@ def first_record(
     "What determines a run, as it begins."
     begin = hashlib.sha256(state_bytes(state) + repr(state.model).encode()).hexdigest()
     code = folder_hash(ROOT / "ada_repro", "*.py")
-    return {"begin": begin, "code": code} | run_record(how, data)
+    return {"begin": begin, "code": code, "network": network_record(state)} | run_record(how, data)
 
 
 # %% ../../nbs/3_train/04_runs.ipynb #c14n

@@ -15,11 +15,17 @@ from ada_repro.evidence.reproduced import publish
 from ada_repro.pipeline.params import read_params
 
 STUDY = runs_of(["gradcam", "none.again"], ["NWU", "UCL"], [0, 1])
-PROFILE = {"name": "made_up", "train": {"standard_epochs": 100}, "augment": {"shift": 0.03}, "ada": {"protect": "keep"}}
+PROFILE = {
+    "name": "made_up",
+    "model": {"width": 8},
+    "train": {"standard_epochs": 100},
+    "augment": {"shift": 0.03},
+    "ada": {"protect": "keep"},
+}
 REAL = Study("made_up", PROFILE, STUDY)
 
 
-def make_run(run, data, epochs=100, seen="the study's"):
+def make_run(run, data, epochs=100, seen="the study's", width=8):
     "A finished run with everything that stages write, weights too."
     rng = np.random.default_rng(len(run.name))
     for stage in ("runs", "scores"):
@@ -27,7 +33,7 @@ def make_run(run, data, epochs=100, seen="the study's"):
     own = data / "runs" / run.name
     save_table(pd.DataFrame({"epoch": range(9), "DSC": rng.random(9)}).assign(**run.keys), own / "history.csv")
     told = {"seed": run.seed, "standard_epochs": epochs, "augmentation": {"shift": 0.03}}
-    (own / "run.json").write_text(json.dumps({"params": told, "data": seen}))
+    (own / "run.json").write_text(json.dumps({"params": told, "network": {"width": width}, "data": seen}))
     (own / "last.safetensors").write_bytes(rng.bytes(500))
     np.savez_compressed(own / "example.npz", map=rng.random((4, 4)))
     if run.arm != "baseline":
@@ -224,6 +230,12 @@ def test_a_run_of_another_profile_is_not_kept(data, kept, run):
     with pytest.raises(DataError, match=f"{run.name}: is of another study .*standard_epochs is 1 and not 100"):
         keep_runs(REAL, data, kept)
     assert files_of(kept) == before
+
+
+def test_a_run_of_another_network_is_not_kept(data, kept):
+    another(STUDY[0], data, width=16)
+    with pytest.raises(DataError, match="is of another study .*width is 16 and not 8"):
+        keep_runs(REAL, data, kept)
 
 
 def test_a_run_of_other_data_is_not_kept(data, kept):

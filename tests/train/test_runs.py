@@ -15,7 +15,7 @@ from ada_repro.data.slices import load_slices, some_people
 from ada_repro.method.arms import kept
 from ada_repro.method.unet import UNet
 from ada_repro.train import runs
-from ada_repro.train.runs import fit, load_model, module_version, parent_state, run_key, run_record
+from ada_repro.train.runs import first_record, fit, load_model, module_version, parent_state, run_key, run_record
 from ada_repro.train.training import cpu_weights, new_state, predict, slice_dice, train
 
 MODEL = {"width": 4, "dropout": 0.2, "bn_momentum": 0.4, "lr": 0.01, "seed": 0}
@@ -140,6 +140,12 @@ def test_the_folder_says_which_run_it_is(finished):
         table = pd.read_csv(finished / name)
         assert len(table) == rows
         assert set(zip(table.arm, table.fold, table.seed, strict=True)) == {("gradcam", "B-2", 0)}
+
+
+def test_the_record_names_the_network_and_the_step():
+    state = new_state(width=4, dropout=0.25, bn_momentum=0.4, seed=0, lr=0.03)
+    told = {"width": 4, "dropout": 0.25, "bn_momentum": 0.4, "lr": 0.03}
+    assert first_record(state, "", {})["network"] == told
 
 
 def test_the_example_shows_the_first_hole(folder, finished):
