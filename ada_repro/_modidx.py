@@ -2460,6 +2460,7 @@ d = {
             "ada_repro.train.steps.Steps": ("3_train/steps.html#steps", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.__call__": ("3_train/steps.html#steps.__call__", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.__init__": ("3_train/steps.html#steps.__init__", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.Steps.recorded": ("3_train/steps.html#steps.recorded", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.told": ("3_train/steps.html#steps.told", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.capturable": ("3_train/steps.html#capturable", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.is_compiled": ("3_train/steps.html#is_compiled", "ada_repro/train/steps.py"),

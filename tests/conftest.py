@@ -14,6 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 GPU = torch.cuda.is_available()
 if GPU:  # shown to the tests that ask for it; the others, and what they start, speak of the CPU and its bits
     torch.cuda.init()
+    torch.cuda.device_count()  # is remembered
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     torch.cuda.is_available = lambda: False
 

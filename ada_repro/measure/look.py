@@ -36,6 +36,7 @@ from torch import Tensor, nn
 from ..core import Run, name_seed, named_generator
 from ..data.slices import Slices
 from ..method.saliency import SALIENCY, saliency_map
+from ..method.unet import device_of
 from ..train.runs import load_model
 from ..train.training import predict, slice_dice
 
@@ -121,7 +122,7 @@ def randomised(
             if isinstance(module, nn.BatchNorm2d):
                 module.train()
                 module.momentum = 1.0  # the statistics become those of these images
-    twin(images)
+    twin(images.to(device_of(twin, images)))
     return twin.eval()
 
 

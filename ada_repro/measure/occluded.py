@@ -365,15 +365,15 @@ def predict_occluded(
     size = check_number("size", size, 1, image.shape[-1], whole=True)
     check_number("threshold", threshold, 0, 1, ends="()")
     layers = network if isinstance(network, Layers) else layers_of(network)
-    n, least = image.shape[-1], math.log(threshold / (1 - threshold))
-    image = image.contiguous(memory_format=torch.channels_last)
+    n, least, device = image.shape[-1], math.log(threshold / (1 - threshold)), layers.down[0][0].weight.device
+    there = image.to(device).contiguous(memory_format=torch.channels_last)
     preds = []
-    for some in corners.split(batch_size or copies_at_once(layers, n)):
+    for some in corners.to(device).split(batch_size or copies_at_once(layers, n)):
         at = some.clamp(max=n - size)
-        holes = cut(occlude(image, window_mask(some, size, (n, n))), at, size)
-        logits = copies_through(layers, Copies(image, holes, at))
+        holes = cut(occlude(there, window_mask(some, size, (n, n))), at, size)
+        logits = copies_through(layers, Copies(there, holes, at))
         preds.append(window(logits, torch.zeros_like(at), n)[:, 0] > least)
-    return torch.cat(preds)
+    return torch.cat(preds).to(image.device)
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c11w

@@ -38,6 +38,7 @@ from ..core import check_choice, check_number, shown
 from ..data.slices import Slices
 from .mask import FLAT, PROTECT, check_size, choose_windows, protect_target, window_mask
 from .saliency import EXPLAINED, PRECISIONS, SALIENCY, SIGNS, saliency_map
+from .unet import device_of
 
 # %% ../../nbs/2_method/05_arms.ipynb #c05
 CONTROLS = ("none", "random", "shuffled", "least")
@@ -197,7 +198,7 @@ def images_at_once(
     "How many images a look takes at a time: no more than a processor's cache likes."
     most, values = AT_ONCE
     channels = next((p.shape[0] for p in model.parameters() if p.dim() == 4), 1)
-    fit = values // (channels * images[0].numel()) if images.device.type == "cpu" and len(images) else most
+    fit = values // (channels * images[0].numel()) if device_of(model, images).type == "cpu" and len(images) else most
     return min(max(fit, 1), most)
 
 
@@ -283,4 +284,4 @@ def kept(
     protect: str = "keep",  # Ground truth in the window: 'keep', 'forbid' or 'none'
 ) -> Tensor:  # (N, H, W), bool, True = kept
     "What the windows leave of each image."
-    return protect_target(window_mask(corners, size, target.shape[1:]), target, protect)
+    return protect_target(window_mask(corners.to(target.device), size, target.shape[1:]), target, protect)

@@ -123,12 +123,12 @@ class Plan:
         device,  # Where the data is
     ) -> "Plan":
         "The same on another device; a GPU is not waited for."
-        parts = (self.index, self.rater, self.copy, *(getattr(self.draws, name) for name in (*PER_ITEM, "spread")))
+        moves = vars(self.draws)
+        parts = [self.index, self.rater, self.copy, *moves.values()]
         if torch.device(device).type == "cuda":
             parts = [part.pin_memory() for part in parts]
-        index, rater, copy, *moves = (part.to(device, non_blocking=True) for part in parts)
-        draws = Draws(**dict(zip((*PER_ITEM, "spread"), moves, strict=True)))
-        return Plan(index, rater, copy, draws, self.batch_size)
+        index, rater, copy, *moved = (part.to(device, non_blocking=True) for part in parts)
+        return Plan(index, rater, copy, Draws(**dict(zip(moves, moved, strict=True))), self.batch_size)
 
     def items(
         self,

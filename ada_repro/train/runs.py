@@ -107,12 +107,11 @@ def load_state(
     path: Path,  # File written by `save_state`; nothing in it is executed
 ) -> State:  # The same state
     "Go on from what `save_state` wrote."
-    saved = torch.load(path, map_location=best_device(), weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
     state.model.load_state_dict(saved.pop("model"))
     state.optimizer.load_state_dict(saved.pop("optimizer"))
     for name, value in saved.items():
         setattr(state, name, value)
-    state.graphs.clear()  # Adam's moments are other tensors now
     return state
 
 

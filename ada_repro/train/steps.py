@@ -7,12 +7,13 @@ __all__ = ["is_compiled", "capturable", "Recorded", "Steps"]
 
 # %% ../../nbs/3_train/07_steps.ipynb #st02
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from torch import Tensor
 
 from ..method.compiled import compiled_twin
+from ..method.unet import device_of
 
 
 # %% ../../nbs/3_train/07_steps.ipynb #st03
@@ -28,20 +29,22 @@ def capturable(
     "As a CUDA graph needs it; afterwards as a checkpoint of a CPU has it."
     for group in optimizer.param_groups:
         group["capturable"] = True
-    yield
-    for group in optimizer.param_groups:
-        group["capturable"] = False
+    try:
+        yield
+    finally:
+        for group in optimizer.param_groups:
+            group["capturable"] = False
 
 
 # %% ../../nbs/3_train/07_steps.ipynb #st04r
 class Recorded:
-    "The operations of a step, noted once as a CUDA graph and played again at each call."
+    "The operations of a step, recorded once as a CUDA graph and replayed at each call."
 
     def __init__(
         self,
         step,  # Images, targets -> loss; does not happen yet
         optimizer: torch.optim.Optimizer,  # Adam, of the step
-        x: Tensor,  # Images of a batch (B, 1, H, W)
+        x: Tensor,  # Images of a batch (B, 1, H, W), on the GPU
         target: Tensor,  # (B, 1, H, W), bool
         pool=None,  # Memory of an earlier graph, to work in by turns
     ):
@@ -63,7 +66,7 @@ class Recorded:
 
 # %% ../../nbs/3_train/07_steps.ipynb #st04
 class Steps:
-    "Takes the steps of an epoch: compiled, if that is asked for; on a GPU by CUDA graphs."
+    "Takes the steps of a training: compiled, if that is asked for; on a GPU by CUDA graphs."
 
     def __init__(
         self,
@@ -72,9 +75,8 @@ class Steps:
         batch_size: int,  # Images of a full batch; a shorter one is not compiled
     ):
         self.step, self.state, self.batch_size = step, state, batch_size
-        if is_compiled() and state.twin is None:
-            state.twin = compiled_twin(state.model)
-        self.twin = state.twin if is_compiled() else None
+        self.twin = compiled_twin(state.model) if is_compiled() else None
+        self.seen, self.graphs = set(), {}
 
     def told(
         self,
@@ -84,19 +86,31 @@ class Steps:
         "One step, operation by operation."
         return self.step(self.state, x, target, self.twin if len(x) == self.batch_size else None)
 
+    def recorded(
+        self,
+        x: Tensor,  # Images (B, 1, H, W)
+        target: Tensor,  # (B, 1, H, W), bool
+    ) -> Recorded:  # None where that cannot be: on the CPU, say
+        "The same as a graph."
+        device, optimizer = device_of(self.state.model), self.state.optimizer
+        numbers = [value for kept in optimizer.state.values() for value in kept.values() if isinstance(value, Tensor)]
+        if device.type != "cuda" or not all(value.is_cuda for value in numbers):
+            return None
+        pool = next((earlier.graph.pool() for earlier in self.graphs.values() if earlier), None)
+        with suppress(RuntimeError):
+            return Recorded(self.told, optimizer, x.to(device), target.to(device), pool)
+        return None
+
     def __call__(
         self,
         x: Tensor,  # Images (B, 1, H, W)
         target: Tensor,  # (B, 1, H, W), bool
     ) -> Tensor:  # Loss, a scalar
         "One step."
-        if not x.is_cuda:
+        key = (*x.shape, *(group["lr"] for group in self.state.optimizer.param_groups))
+        if key not in self.seen:
+            self.seen.add(key)  # what is loaded or compiled once has no place in a graph
             return self.told(x, target)
-        graphs = self.state.graphs
-        if x.shape not in graphs:
-            graphs[x.shape] = None  # what is loaded or compiled once has no place in a graph
-            return self.told(x, target)
-        if graphs[x.shape] is None:
-            pool = next((earlier.graph.pool() for earlier in graphs.values() if earlier), None)
-            graphs[x.shape] = Recorded(self.told, self.state.optimizer, x, target, pool)
-        return graphs[x.shape](x, target)
+        if key not in self.graphs:
+            self.graphs[key] = self.recorded(x, target)
+        return (self.graphs[key] or self.told)(x, target)

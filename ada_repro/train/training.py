@@ -78,8 +78,6 @@ class State:
     history: list = field(default_factory=list)  # A record of each epoch
     best: dict = field(default_factory=dict)  # Weights of the best validation epoch, on the CPU
     chosen: dict = field(default_factory=dict)  # Weights of the epoch chosen on people who train, on the CPU
-    twin: nn.Module = None  # The network's compiled twin, once it has been asked for; of the same tensors
-    graphs: dict = field(default_factory=dict)  # On a GPU, its steps as CUDA graphs, by the shape of the images
 
     def tensors(self):
         "All of it, as tensors and plain values."
@@ -165,6 +163,7 @@ def train_epoch(
     augmentation: dict,  # Arguments of `augment.draw`
     augment_copies: str,  # After ordinary training, augment 'originals', 'both' or 'off'
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
+    steps: Steps = None,  # Of earlier epochs; new ones if absent
 ) -> float:  # Mean loss
     "One pass over the originals and, if there is a mask, their occluded copies."
     device = device_of(state.model, data.images)
@@ -182,7 +181,7 @@ def train_epoch(
             batch_of(items, data, mask, named_generator(seed, "batch", epoch, i), augmentation, augment_copies, fill)
             for i, items in enumerate(order.split(batch_size))
         )
-    steps = Steps(step, state, batch_size)
+    steps = steps or Steps(step, state, batch_size)
     losses = torch.stack([steps(*batch) for batch in batches]).cpu()
     check_losses(losses, epoch)
     state.epoch = epoch
@@ -360,12 +359,12 @@ def train(
     check_augmentation(data, augmentation)
     device = device_of(state.model, data.images)
     data, validation = data.to(device), validation.to(device)
-    choosing, draws = some_people(data), draws_of(arm, seed)
+    choosing, draws, steps = some_people(data), draws_of(arm, seed), Steps(step, state, batch_size)
     for cycle in range(len(state.windows), cycles + 1):
         if cycle > len(state.windows):
             generator = named_generator(seed, "windows", arm, cycle)
             state.windows.append(arm_windows(arm, state.model, data, size, generator, protect, **options))
         mask = kept(state.windows[-1][0], size, data.consensus, protect) if cycle else None
         while state.epoch < standard_epochs + cycle * ada_epochs:
-            loss = train_epoch(state, data, mask, draws, batch_size, augmentation, augment_copies, fill)
+            loss = train_epoch(state, data, mask, draws, batch_size, augmentation, augment_copies, fill, steps)
             yield validate(state, validation, choosing, threshold, cycle, loss)

@@ -1,4 +1,6 @@
-"Batches drawn at once train as those drawn one by one."
+"Batches drawn at once train as those drawn one by one, and a step is recorded once."
+
+import itertools
 
 import pandas as pd
 import pytest
@@ -12,7 +14,7 @@ from ada_repro.method.mask import window_mask
 from ada_repro.train import batches, training
 from ada_repro.train.batches import AUGMENT_COPIES, batch_of, can_be_planned, plan_epoch
 from ada_repro.train.steps import Steps
-from ada_repro.train.training import new_state, step, train_epoch
+from ada_repro.train.training import new_state, step, train, train_epoch
 
 N, PX = 14, 40
 MODEL = {"width": 4, "dropout": 0.0, "bn_momentum": 0.4, "lr": 0.01, "seed": 0}
@@ -21,7 +23,7 @@ MODEL = {"width": 4, "dropout": 0.0, "bn_momentum": 0.4, "lr": 0.01, "seed": 0}
 @pytest.fixture(scope="module")
 def data():
     images, targets = phantom_slices(N, px=PX, spacing_mm=1.0, seed=0)
-    return Slices(images, targets, pd.DataFrame({"spacing_mm": [1.0] * N}))
+    return Slices(images, targets, pd.DataFrame({"spacing_mm": [1.0] * N, "person": list("aabbccddeeffgg")}))
 
 
 @pytest.fixture(scope="module")
@@ -101,9 +103,37 @@ def test_many_items_are_made_some_at_a_time(data, mask, monkeypatch):
 
 
 def test_there_is_no_graph_without_a_gpu(data):
-    state = new_state(**MODEL)
-    state.model.cpu()
-    steps = Steps(step, state, 4)
+    steps = Steps(step, new_state(**MODEL), 4)
     for _ in range(3):
         steps(data.images[:4], data.targets[:4, :1])
-    assert not state.graphs
+    assert list(steps.graphs.values()) == [None]
+
+
+class Graph:
+    "What a step does, as a graph would: without saying so."
+
+    def __init__(self, step):
+        self.step, self.calls = step, 0
+
+    def __call__(self, x, target):
+        self.calls += 1
+        return self.step(x, target)
+
+
+def test_each_size_of_a_batch_and_each_rate_is_recorded_once_after_its_first_step(data, monkeypatch):
+    state = new_state(**MODEL)
+    steps, made = Steps(step, state, 4), []
+    monkeypatch.setattr(steps, "recorded", lambda x, target: made.append(Graph(steps.told)) or made[-1])
+    for rate, n in itertools.product((0.01, 0.002), (4, 4, 2, 4, 2, 4)):
+        state.optimizer.param_groups[0]["lr"] = rate
+        steps(data.images[:n], data.targets[:n, :1])
+    assert [graph.calls for graph in made] == [3, 1, 3, 1]
+
+
+def test_a_training_keeps_its_graphs_from_epoch_to_epoch(data, mask, monkeypatch):
+    kept = []
+    monkeypatch.setattr(Steps, "recorded", lambda steps, x, target: kept.append(Graph(steps.told)) or kept[-1])
+    history = list(train(new_state(**MODEL), data, data, "random", 0, 2, 1, 2, 8, batch_size=4))
+    told = list(train(new_state(**MODEL), data, data, "random", 0, 2, 1, 2, 8, batch_size=4))
+    assert [graph.calls for graph in kept[:2]] == [2 * 3 - 1 + 2 * 7, 1] and len(kept) == 4
+    assert [record["loss"] for record in history] == [record["loss"] for record in told]
