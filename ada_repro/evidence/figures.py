@@ -494,9 +494,9 @@ def plot_occlusion(
     "Figure 3: a slice, the map of each arm, the copy with its hole, and the IoU of the holes."
     example = dict(example)  # a file is read once
     image, names = example["image"], [textwrap.fill(arm_name(arm), 20) for arm in example["arms"]]
-    n = len(names)
-    fig = plt.figure(figsize=(1.06 * (n + 1), 2.6 + 0.22 * n))
-    grid = fig.add_gridspec(3, n + 1, height_ratios=(1, 1, 0.21 * n))
+    n, line = len(names), 0.3 if any(name.count("\n") for name in names) else 0.21
+    fig = plt.figure(figsize=(1.06 * (n + 1), 2.6 + line * n))
+    grid = fig.add_gridspec(3, n + 1, height_ratios=(1, 1, line * n))
     limits = np.percentile(image, [0.5, 99.5])
     show_slice(fig.add_subplot(grid[0, 0]), image, example["target"], "Slice", limits=limits)
     for i in range(n):
@@ -557,7 +557,7 @@ def plot_look(
     "Figure 5: a row per method and control: the share inside before and after, deletion, randomisation."
     shown = look_rows(table)
     rows = shown.row.unique()
-    fig, axes = plt.subplots(1, 3, figsize=(7.2, 1.4 + 0.2 * len(rows)), sharey=True)
+    fig, axes = plt.subplots(1, 3, figsize=(7.6, 1.6 + 0.2 * len(rows)), sharey=True)
     for ax, (label, names) in zip(axes, LOOKS.items(), strict=True):
         part = shown[shown.what.isin(names)]
         plot_spread(
@@ -574,7 +574,7 @@ def plot_look(
         )
         ax.set(xlabel=label, ylabel="")
         corner = {"loc": "lower left", "bbox_to_anchor": (0, 1), "frameon": False}
-        sns.move_legend(ax, **corner, title="", ncols=2, columnspacing=1, handletextpad=0.2)
+        sns.move_legend(ax, **corner, title="", handletextpad=0.2)
     return fig
 
 
