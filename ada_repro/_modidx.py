@@ -2374,8 +2374,6 @@ d = {
         },
         "ada_repro.train.batches": {
             "ada_repro.train.batches.Plan": ("3_train/batches.html#plan", "ada_repro/train/batches.py"),
-            "ada_repro.train.batches.Plan.batches": ("3_train/batches.html#plan.batches", "ada_repro/train/batches.py"),
-            "ada_repro.train.batches.Plan.items": ("3_train/batches.html#plan.items", "ada_repro/train/batches.py"),
             "ada_repro.train.batches.Plan.to": ("3_train/batches.html#plan.to", "ada_repro/train/batches.py"),
             "ada_repro.train.batches.are_augmented": (
                 "3_train/batches.html#are_augmented",
@@ -2388,6 +2386,14 @@ d = {
             ),
             "ada_repro.train.batches.fill_holes": ("3_train/batches.html#fill_holes", "ada_repro/train/batches.py"),
             "ada_repro.train.batches.plan_epoch": ("3_train/batches.html#plan_epoch", "ada_repro/train/batches.py"),
+            "ada_repro.train.batches.planned_batches": (
+                "3_train/batches.html#planned_batches",
+                "ada_repro/train/batches.py",
+            ),
+            "ada_repro.train.batches.planned_items": (
+                "3_train/batches.html#planned_items",
+                "ada_repro/train/batches.py",
+            ),
             "ada_repro.train.batches.still_but": ("3_train/batches.html#still_but", "ada_repro/train/batches.py"),
         },
         "ada_repro.train.choices": {
@@ -2460,10 +2466,10 @@ d = {
             "ada_repro.train.steps.Steps": ("3_train/steps.html#steps", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.__call__": ("3_train/steps.html#steps.__call__", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.__init__": ("3_train/steps.html#steps.__init__", "ada_repro/train/steps.py"),
-            "ada_repro.train.steps.Steps.recorded": ("3_train/steps.html#steps.recorded", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.Steps.told": ("3_train/steps.html#steps.told", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.capturable": ("3_train/steps.html#capturable", "ada_repro/train/steps.py"),
             "ada_repro.train.steps.is_compiled": ("3_train/steps.html#is_compiled", "ada_repro/train/steps.py"),
+            "ada_repro.train.steps.recorded": ("3_train/steps.html#recorded", "ada_repro/train/steps.py"),
         },
         "ada_repro.train.training": {
             "ada_repro.train.training.State": ("3_train/training.html#state", "ada_repro/train/training.py"),
@@ -2485,6 +2491,10 @@ d = {
             ),
             "ada_repro.train.training.check_numbers": (
                 "3_train/training.html#check_numbers",
+                "ada_repro/train/training.py",
+            ),
+            "ada_repro.train.training.check_sides": (
+                "3_train/training.html#check_sides",
                 "ada_repro/train/training.py",
             ),
             "ada_repro.train.training.check_state": (

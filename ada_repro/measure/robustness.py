@@ -167,14 +167,13 @@ def evaluate(
 ]:  # A row per slice and group; predictions as of `evaluate_slice` (N, 2, H, W), bool
     "Tables 3 and 4 of all slices. `ValueError` for a network, slices or numbers that cannot be scored."
     check_module(model)
-    slices = check_slices(slices, "the slices")
+    slices = check_slices(slices, "the slices").to(device_of(model))
     check_marked(slices, "the slices")
     check_tensor("the images of the slices", slices.images, ("B", 1, "N", "N"), finite=False)
     size = check_number("size", size, 1, slices.images.shape[-1], whole=True)
     check_number("near_px", near_px, 0)
     check_number("threshold", threshold, 0, 1, ends="()")
     check_choice("precision", precision, ("float32", "bfloat16"))
-    slices = slices.to(device_of(model, slices.images))
     images, consensus = slices.images, slices.consensus
     network = layers_of(model) if type(model) is UNet else model
     how = (size, near_px, threshold)

@@ -290,10 +290,9 @@ def saliency_map(
     looked_at = find_layer(model, layer)
     if not len(image):
         return torch.zeros_like(image[:, 0], dtype=torch.float32)
-    modes = {m: m.training for m in model.modules()}
+    modes, device = {m: m.training for m in model.modules()}, device_of(model, image)
     try:
         model.eval()
-        device = device_of(model, image)
         cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
         with torch.inference_mode(False), torch.enable_grad(), cast:
             x, wanted = with_graph(image.detach().float()).to(device), with_graph(target)[:, None].to(device)

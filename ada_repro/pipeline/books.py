@@ -33,6 +33,7 @@ import shlex
 import time
 from collections import defaultdict
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from ..core import STOP_AT, whole_file
@@ -243,7 +244,7 @@ def to_run(
 
     graph, collect = records.graph, records.repo.stage.collect
     try:
-        names = {s.addressing for target in targets or ["dvc.yaml"] for s in collect(target)}
+        names = {s.addressing for s in chain.from_iterable(map(collect, targets or ["dvc.yaml"]))}
     except DvcException as e:
         raise RuntimeError(who(e)) from None
     asked = [s for s in graph if s.addressing in names]

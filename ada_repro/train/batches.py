@@ -13,6 +13,8 @@ __all__ = [
     "batch_of",
     "still_but",
     "Plan",
+    "planned_items",
+    "planned_batches",
     "can_be_planned",
     "plan_epoch",
 ]
@@ -104,10 +106,6 @@ def still_but(
 
 
 # %% ../../nbs/3_train/02_batches.ipynb #b07
-PER_ITEM = ("rotation", "scale", "shift", "channel", "noise")  # of `Draws`
-AT_ONCE = 256  # items; a GPU moves as many in the time in which it is told to
-
-
 @dataclass
 class Plan:
     "All that is drawn for an epoch, item by item in the order of the epoch."
@@ -130,32 +128,40 @@ class Plan:
         index, rater, copy, *moved = (part.to(device, non_blocking=True) for part in parts)
         return Plan(index, rater, copy, Draws(**dict(zip(moves, moved, strict=True))), self.batch_size)
 
-    def items(
-        self,
-        at: slice,  # Which items
-        data: Slices,  # The N training slices, on the device of the plan
-        mask: Tensor,  # (N, H, W), bool, True = kept; None if there are no copies
-        fill: str = "mean",  # What a hole is filled with: 'mean' or 'minimum'
-    ) -> tuple[Tensor, Tensor]:  # Images (n, 1, H, W) and targets (n, 1, H, W)
-        "What `batch_of` makes of them, but for rounding."
-        i, copy = self.index[at], self.copy[at]
-        x, target = data.images[i], data.targets[i, self.rater[at]][:, None]
-        if mask is not None:
-            x = torch.where(copy[:, None, None, None], fill_holes(x, mask[i], fill, None), x)
-        moves = {name: getattr(self.draws, name)[at] for name in PER_ITEM}
-        return augment(x, target, Draws(**moves, spread=self.draws.spread))
 
-    def batches(
-        self,
-        data: Slices,  # As in `items`
-        mask: Tensor,  # As in `items`
-        fill: str = "mean",  # As in `items`
-    ):  # Yields images (B, 1, H, W) and targets (B, 1, H, W)
-        "The batches of the epoch, made some at a time."
-        many = max(AT_ONCE // self.batch_size, 1) * self.batch_size
-        for begin in range(0, len(self.index), many):
-            x, target = self.items(slice(begin, begin + many), data, mask, fill)
-            yield from zip(x.split(self.batch_size), target.split(self.batch_size), strict=True)
+# %% ../../nbs/3_train/02_batches.ipynb #b07i
+PER_ITEM = ("rotation", "scale", "shift", "channel", "noise")  # of `Draws`
+AT_ONCE = 256  # items; a GPU moves as many in the time in which it is told to
+
+
+def planned_items(
+    plan: Plan,  # Of an epoch
+    at: slice,  # Which items
+    data: Slices,  # The N training slices, on the device of the plan
+    mask: Tensor,  # (N, H, W), bool, True = kept; None if there are no copies
+    fill: str = "mean",  # What a hole is filled with: 'mean' or 'minimum'
+) -> tuple[Tensor, Tensor]:  # Images (n, 1, H, W) and targets (n, 1, H, W)
+    "What `batch_of` makes of them, but for rounding."
+    i, copy = plan.index[at], plan.copy[at]
+    x, target = data.images[i], data.targets[i, plan.rater[at]][:, None]
+    if mask is not None:
+        x = torch.where(copy[:, None, None, None], fill_holes(x, mask[i], fill, None), x)
+    moves = {name: getattr(plan.draws, name)[at] for name in PER_ITEM}
+    return augment(x, target, Draws(**moves, spread=plan.draws.spread))
+
+
+# %% ../../nbs/3_train/02_batches.ipynb #b07b
+def planned_batches(
+    plan: Plan,  # Of an epoch
+    data: Slices,  # As in `planned_items`
+    mask: Tensor,  # As in `planned_items`
+    fill: str = "mean",  # As in `planned_items`
+):  # Yields images (B, 1, H, W) and targets (B, 1, H, W)
+    "The batches of the epoch, made some at a time."
+    many = max(AT_ONCE // plan.batch_size, 1) * plan.batch_size
+    for begin in range(0, len(plan.index), many):
+        x, target = planned_items(plan, slice(begin, begin + many), data, mask, fill)
+        yield from zip(x.split(plan.batch_size), target.split(plan.batch_size), strict=True)
 
 
 # %% ../../nbs/3_train/02_batches.ipynb #b08

@@ -19,6 +19,7 @@ __all__ = [
     "validate",
     "check_state",
     "check_numbers",
+    "check_sides",
     "check_augmentation",
     "check_choices",
     "train",
@@ -50,7 +51,7 @@ from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SIGNS
 from ..method.unet import UNet, device_of
 from .augment import RANGES, draw
-from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch
+from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch, planned_batches
 from .steps import Steps
 
 
@@ -175,7 +176,7 @@ def train_epoch(
     order = torch.randperm(n, generator=named_generator(seed, "order", epoch))
     if can_be_planned(data, fill):
         plan = plan_epoch(order, data, mask is not None, (seed, epoch), batch_size, augmentation, augment_copies)
-        batches = plan.batches(data, mask, fill)
+        batches = planned_batches(plan, data, mask, fill)
     else:
         batches = (
             batch_of(items, data, mask, named_generator(seed, "batch", epoch, i), augmentation, augment_copies, fill)
@@ -209,6 +210,7 @@ def predict(
     return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches]).to(images.device)
 
 
+# %% ../../nbs/3_train/03_training.ipynb #c15d
 def slice_dice(
     pred: Tensor,  # (N, H, W), bool
     target: Tensor,  # (N, H, W), bool, none of them empty
@@ -295,6 +297,18 @@ def check_numbers(
     return check_number("batch_size", batch_size, 1, whole=True)
 
 
+# %% ../../nbs/3_train/03_training.ipynb #t02s
+def check_sides(
+    data: Slices,  # Training slices
+    validation: Slices,  # Validation slices
+    device: torch.device,  # Where they are needed
+) -> tuple[Slices, Slices]:  # Both, there
+    "Raise `ValueError` for what are no slices to train and to validate with."
+    data = check_slices(data, "the training data")
+    validation = check_marked(check_slices(validation, "the validation data"), "the validation data")
+    return data.to(device), validation.to(device)
+
+
 def check_augmentation(
     data: Slices,  # Training slices
     augmentation: dict,  # As in `train`
@@ -350,15 +364,12 @@ def train(
     **options,  # Of `arm_windows`: flat, explain, sign, layer
 ):
     "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
-    data = check_slices(data, "the training data")
-    validation = check_marked(check_slices(validation, "the validation data"), "the validation data")
     check_choices(state, arm, protect, fill, augment_copies, options)
+    data, validation = check_sides(data, validation, device_of(state.model))
     batch_size = check_numbers(standard_epochs, cycles, ada_epochs, batch_size, threshold)
     size = check_number("size", size, 1, min(data.images.shape[-2:]), whole=True)
     seed, augmentation = check_number("seed", seed, whole=True), augmentation or {}
     check_augmentation(data, augmentation)
-    device = device_of(state.model, data.images)
-    data, validation = data.to(device), validation.to(device)
     choosing, draws, steps = some_people(data), draws_of(arm, seed), Steps(step, state, batch_size)
     for cycle in range(len(state.windows), cycles + 1):
         if cycle > len(state.windows):

@@ -12,7 +12,8 @@ from ada_repro.data.phantom import phantom_slices
 from ada_repro.data.slices import Slices
 from ada_repro.method.mask import window_mask
 from ada_repro.train import batches, training
-from ada_repro.train.batches import AUGMENT_COPIES, batch_of, can_be_planned, plan_epoch
+from ada_repro.train import steps as steps_module
+from ada_repro.train.batches import AUGMENT_COPIES, batch_of, can_be_planned, plan_epoch, planned_batches
 from ada_repro.train.steps import Steps
 from ada_repro.train.training import new_state, step, train, train_epoch
 
@@ -52,7 +53,7 @@ def test_a_plan_holds_what_the_batches_draw(data, mask, augment_copies, fill, co
     order = torch.randperm(2 * N if copies else N, generator=named_generator(0, "order", 3))
     mask = mask if copies else None
     plan = plan_epoch(order, data, copies, (0, 3), 4, {}, augment_copies)
-    for number, (planned_x, planned_target) in enumerate(plan.batches(data, mask, fill)):
+    for number, (planned_x, planned_target) in enumerate(planned_batches(plan, data, mask, fill)):
         items = order.split(4)[number]
         x, target = batch_of(items, data, mask, named_generator(0, "batch", 3, number), {}, augment_copies, fill)
         assert planned_x.shape == x.shape and torch.allclose(planned_x, x, atol=1e-4)
@@ -63,7 +64,7 @@ def test_a_plan_holds_what_the_batches_draw(data, mask, augment_copies, fill, co
 def test_what_is_not_augmented_is_left_to_the_bit(data, mask):
     order = torch.arange(2 * N)
     plan = plan_epoch(order, data, True, (0, 1), 2 * N, {}, "off")
-    [(x, target)] = plan.batches(data, mask)
+    [(x, target)] = planned_batches(plan, data, mask)
     assert torch.equal(x[:N], data.images) and torch.equal(x[N:], data.images * mask[:, None])
     assert all(any(torch.equal(target[i, 0], rater) for rater in data.targets[i % N]) for i in range(2 * N))
 
@@ -83,7 +84,7 @@ def test_an_epoch_by_plan_ends_where_the_other_does(data, mask, augment_copies, 
 def test_a_planned_batch_waits_for_nothing(data, mask):
     plan = plan_epoch(torch.arange(2 * N), data, True, (0, 1), 4, {}, "originals")
     with Waits() as waits:
-        assert len(list(plan.batches(data, mask))) == 7
+        assert len(list(planned_batches(plan, data, mask))) == 7
     assert waits.count == 0
 
 
@@ -93,13 +94,12 @@ def test_only_a_gpu_is_sent_plans(data):
 
 def test_many_items_are_made_some_at_a_time(data, mask, monkeypatch):
     plan = plan_epoch(torch.arange(2 * N), data, True, (0, 1), 5, {}, "originals")
-    whole = list(plan.batches(data, mask))
+    whole = list(planned_batches(plan, data, mask))
     monkeypatch.setattr(batches, "AT_ONCE", 12)
-    parts = list(plan.batches(data, mask))
+    parts = list(planned_batches(plan, data, mask))
     assert [len(x) for x, _ in parts] == [len(x) for x, _ in whole] == [5, 5, 5, 5, 5, 3]
-    assert all(
-        torch.equal(a, b) for one, other in zip(whole, parts, strict=True) for a, b in zip(one, other, strict=True)
-    )
+    for (x, target), (same_x, same_target) in zip(whole, parts, strict=True):
+        assert torch.equal(x, same_x) and torch.equal(target, same_target)
 
 
 def test_there_is_no_graph_without_a_gpu(data):
@@ -123,7 +123,7 @@ class Graph:
 def test_each_size_of_a_batch_and_each_rate_is_recorded_once_after_its_first_step(data, monkeypatch):
     state = new_state(**MODEL)
     steps, made = Steps(step, state, 4), []
-    monkeypatch.setattr(steps, "recorded", lambda x, target: made.append(Graph(steps.told)) or made[-1])
+    monkeypatch.setattr(steps_module, "recorded", lambda told, *_: made.append(Graph(told)) or made[-1])
     for rate, n in itertools.product((0.01, 0.002), (4, 4, 2, 4, 2, 4)):
         state.optimizer.param_groups[0]["lr"] = rate
         steps(data.images[:n], data.targets[:n, :1])
@@ -132,7 +132,7 @@ def test_each_size_of_a_batch_and_each_rate_is_recorded_once_after_its_first_ste
 
 def test_a_training_keeps_its_graphs_from_epoch_to_epoch(data, mask, monkeypatch):
     kept = []
-    monkeypatch.setattr(Steps, "recorded", lambda steps, x, target: kept.append(Graph(steps.told)) or kept[-1])
+    monkeypatch.setattr(steps_module, "recorded", lambda told, *_: kept.append(Graph(told)) or kept[-1])
     history = list(train(new_state(**MODEL), data, data, "random", 0, 2, 1, 2, 8, batch_size=4))
     told = list(train(new_state(**MODEL), data, data, "random", 0, 2, 1, 2, 8, batch_size=4))
     assert [graph.calls for graph in kept[:2]] == [2 * 3 - 1 + 2 * 7, 1] and len(kept) == 4
