@@ -2441,7 +2441,6 @@ d = {
             "ada_repro.train.runs.median_slice": ("3_train/runs.html#median_slice", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.module_version": ("3_train/runs.html#module_version", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.network": ("3_train/runs.html#network", "ada_repro/train/runs.py"),
-            "ada_repro.train.runs.network_record": ("3_train/runs.html#network_record", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.one_text": ("3_train/runs.html#one_text", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.parent_state": ("3_train/runs.html#parent_state", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.run_key": ("3_train/runs.html#run_key", "ada_repro/train/runs.py"),
@@ -2509,6 +2508,10 @@ d = {
             "ada_repro.train.training.fast_bf16": ("3_train/training.html#fast_bf16", "ada_repro/train/training.py"),
             "ada_repro.train.training.is_highest": ("3_train/training.html#is_highest", "ada_repro/train/training.py"),
             "ada_repro.train.training.mean_dice": ("3_train/training.html#mean_dice", "ada_repro/train/training.py"),
+            "ada_repro.train.training.network_record": (
+                "3_train/training.html#network_record",
+                "ada_repro/train/training.py",
+            ),
             "ada_repro.train.training.new_state": ("3_train/training.html#new_state", "ada_repro/train/training.py"),
             "ada_repro.train.training.predict": ("3_train/training.html#predict", "ada_repro/train/training.py"),
             "ada_repro.train.training.slice_dice": ("3_train/training.html#slice_dice", "ada_repro/train/training.py"),

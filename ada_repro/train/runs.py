@@ -22,7 +22,6 @@ __all__ = [
     "context_dice",
     "folder_hash",
     "run_key",
-    "network_record",
     "first_record",
     "ends_cycle",
     "run_through",
@@ -69,7 +68,7 @@ from ..data.tables import save_table
 from ..method.arms import arm_maps, kept
 from ..method.unet import UNet
 from .steps import is_compiled
-from .training import State, cpu_weights, mean_dice, predict, train
+from .training import State, cpu_weights, mean_dice, network_record, predict, train
 
 
 # %% ../../nbs/3_train/04_runs.ipynb #c05n
@@ -274,14 +273,6 @@ def run_key(
 ) -> str:  # 16 hexadecimal digits
     "A hash of all that determines a run, and of nothing else."
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def network_record(
-    state: State,  # Of a `UNet`
-) -> dict:  # As the sections `model` and `optimizer` of a profile
-    "What a network is, and how far a step goes."
-    block, lr = state.model.bottleneck, state.optimizer.param_groups[0]["lr"]
-    return {"width": state.model.head.in_channels, "dropout": block[-1].p, "bn_momentum": block[-2].momentum, "lr": lr}
 
 
 def first_record(

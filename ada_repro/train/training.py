@@ -7,6 +7,7 @@ __all__ = [
     "dice_loss",
     "State",
     "new_state",
+    "network_record",
     "fast_bf16",
     "step",
     "check_losses",
@@ -110,6 +111,17 @@ def new_state(
     torch.manual_seed(name_seed(seed, "weights"))
     model = UNet(width, dropout, bn_momentum).to(best_device(), memory_format=torch.channels_last)
     return State(model, torch.optim.Adam(model.parameters(), lr=lr, fused=True))
+
+
+# %% ../../nbs/3_train/03_training.ipynb #c09r
+def network_record(
+    state: State,  # Where a run begins
+) -> dict:  # As the sections `model` and `optimizer` of a profile; empty for another network than ours
+    "What a network is, and how far a step goes."
+    if not isinstance(state.model, UNet):
+        return {}
+    block, lr = state.model.bottleneck, state.optimizer.param_groups[0]["lr"]
+    return {"width": state.model.head.in_channels, "dropout": block[-1].p, "bn_momentum": block[-2].momentum, "lr": lr}
 
 
 # %% ../../nbs/3_train/03_training.ipynb #c12

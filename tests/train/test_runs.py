@@ -146,6 +146,8 @@ def test_the_record_names_the_network_and_the_step():
     state = new_state(width=4, dropout=0.25, bn_momentum=0.4, seed=0, lr=0.03)
     told = {"width": 4, "dropout": 0.25, "bn_momentum": 0.4, "lr": 0.03}
     assert first_record(state, "", {})["network"] == told
+    state.model = torch.nn.Conv2d(1, 1, 3)
+    assert first_record(state, "", {})["network"] == {}
 
 
 def test_the_example_shows_the_first_hole(folder, finished):
