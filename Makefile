@@ -21,7 +21,8 @@ repro: .venv/stamp  ## Tables and figures of the paper, by the profile in params
 	@made="$$($(PY) -m dvc stage list | sed -n 's|^figures  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "Tables and figures: $$made, all in one page: $$made/report.html"; head -n 1 "$$made/reproduced.md"
 
 evidence: .venv/stamp  ## The verdicts on the paper's claims, and all that they need
-	@$(PY) -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml && echo "What stands: $$($(PY) -m dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1/claims.md|p')"
+	@$(PY) -m ada_repro.pipeline.start dvc.yaml evidence/dvc.yaml
+	@made="$$($(PY) -m dvc stage list evidence/dvc.yaml | sed -n 's|.*claims  *Outputs *\(figures/[^/]*\)/.*|\1|p')"; echo "What stands: $$made/claims.md, all in one page: $$made/verdicts.html"
 
 experiments: .venv/stamp  ## What was tried with dvc exp run, a row each; only what differs
 	@$(PY) -m dvc exp show --only-changed --drop '(?!Exp|Created|State|table|profile\b|data\.)'

@@ -27,7 +27,6 @@ d = {
             "ada_repro.core.find_root": ("core.html#find_root", "ada_repro/core.py"),
             "ada_repro.core.fits": ("core.html#fits", "ada_repro/core.py"),
             "ada_repro.core.is_exact": ("core.html#is_exact", "ada_repro/core.py"),
-            "ada_repro.core.is_running": ("core.html#is_running", "ada_repro/core.py"),
             "ada_repro.core.name_seed": ("core.html#name_seed", "ada_repro/core.py"),
             "ada_repro.core.named_generator": ("core.html#named_generator", "ada_repro/core.py"),
             "ada_repro.core.named_rng": ("core.html#named_rng", "ada_repro/core.py"),
@@ -259,6 +258,7 @@ d = {
                 "ada_repro/data/slices.py",
             ),
             "ada_repro.data.slices.Slices.subset": ("1_data/slices.html#slices.subset", "ada_repro/data/slices.py"),
+            "ada_repro.data.slices.Slices.take": ("1_data/slices.html#slices.take", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.Slices.to": ("1_data/slices.html#slices.to", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.check_marked": ("1_data/slices.html#check_marked", "ada_repro/data/slices.py"),
             "ada_repro.data.slices.check_slices": ("1_data/slices.html#check_slices", "ada_repro/data/slices.py"),
@@ -861,6 +861,7 @@ d = {
             "ada_repro.evidence.kept.contents_of": ("5_evidence/kept.html#contents_of", "ada_repro/evidence/kept.py"),
             "ada_repro.evidence.kept.core_seconds": ("5_evidence/kept.html#core_seconds", "ada_repro/evidence/kept.py"),
             "ada_repro.evidence.kept.is_finished": ("5_evidence/kept.html#is_finished", "ada_repro/evidence/kept.py"),
+            "ada_repro.evidence.kept.is_scored": ("5_evidence/kept.html#is_scored", "ada_repro/evidence/kept.py"),
             "ada_repro.evidence.kept.keep_run": ("5_evidence/kept.html#keep_run", "ada_repro/evidence/kept.py"),
             "ada_repro.evidence.kept.place_of": ("5_evidence/kept.html#place_of", "ada_repro/evidence/kept.py"),
             "ada_repro.evidence.kept.read_kept": ("5_evidence/kept.html#read_kept", "ada_repro/evidence/kept.py"),
@@ -1084,6 +1085,14 @@ d = {
             ),
         },
         "ada_repro.evidence.verdicts": {
+            "ada_repro.evidence.verdicts.SeedRange": (
+                "5_evidence/verdicts.html#seedrange",
+                "ada_repro/evidence/verdicts.py",
+            ),
+            "ada_repro.evidence.verdicts.SeedRange.ends": (
+                "5_evidence/verdicts.html#seedrange.ends",
+                "ada_repro/evidence/verdicts.py",
+            ),
             "ada_repro.evidence.verdicts.against": (
                 "5_evidence/verdicts.html#against",
                 "ada_repro/evidence/verdicts.py",
@@ -1488,6 +1497,7 @@ d = {
             "ada_repro.method.arms.draws_of": ("2_method/arms.html#draws_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.images_at_once": ("2_method/arms.html#images_at_once", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.is_control": ("2_method/arms.html#is_control", "ada_repro/method/arms.py"),
+            "ada_repro.method.arms.is_method": ("2_method/arms.html#is_method", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.kept": ("2_method/arms.html#kept", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.method_of": ("2_method/arms.html#method_of", "ada_repro/method/arms.py"),
             "ada_repro.method.arms.published_arms": ("2_method/arms.html#published_arms", "ada_repro/method/arms.py"),
@@ -1694,6 +1704,8 @@ d = {
             "ada_repro.method.unet.device_of": ("2_method/unet.html#device_of", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.graph_nodes": ("2_method/unet.html#graph_nodes", "ada_repro/method/unet.py"),
             "ada_repro.method.unet.half_block": ("2_method/unet.html#half_block", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.in_eval_mode": ("2_method/unet.html#in_eval_mode", "ada_repro/method/unet.py"),
+            "ada_repro.method.unet.logit_of": ("2_method/unet.html#logit_of", "ada_repro/method/unet.py"),
         },
         "ada_repro.pipeline.books": {
             "ada_repro.pipeline.books.Books": ("6_pipeline/books.html#books", "ada_repro/pipeline/books.py"),
@@ -1954,10 +1966,6 @@ d = {
             ),
             "ada_repro.pipeline.executors.find_workers": (
                 "6_pipeline/executors.html#find_workers",
-                "ada_repro/pipeline/executors.py",
-            ),
-            "ada_repro.pipeline.executors.free_gpus": (
-                "6_pipeline/executors.html#free_gpus",
                 "ada_repro/pipeline/executors.py",
             ),
             "ada_repro.pipeline.executors.lent_gpu": (
@@ -2249,6 +2257,7 @@ d = {
                 "6_pipeline/stage.html#in_one_line",
                 "ada_repro/pipeline/stage.py",
             ),
+            "ada_repro.pipeline.stage.is_asked": ("6_pipeline/stage.html#is_asked", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.main": ("6_pipeline/stage.html#main", "ada_repro/pipeline/stage.py"),
             "ada_repro.pipeline.stage.notebook_parameters": (
                 "6_pipeline/stage.html#notebook_parameters",
@@ -2449,6 +2458,7 @@ d = {
             "ada_repro.train.runs.save_checkpoint": ("3_train/runs.html#save_checkpoint", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.save_state": ("3_train/runs.html#save_state", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.state_bytes": ("3_train/runs.html#state_bytes", "ada_repro/train/runs.py"),
+            "ada_repro.train.runs.training_code": ("3_train/runs.html#training_code", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.windows_table": ("3_train/runs.html#windows_table", "ada_repro/train/runs.py"),
             "ada_repro.train.runs.write_run": ("3_train/runs.html#write_run", "ada_repro/train/runs.py"),
         },

@@ -24,7 +24,6 @@ __all__ = [
     "named_rng",
     "is_exact",
     "best_device",
-    "is_running",
     "remove",
     "part_of",
     "whole_folder",
@@ -44,6 +43,7 @@ import json
 import operator
 import os
 import platform
+import re
 import shutil
 import time
 from collections.abc import Hashable
@@ -272,19 +272,6 @@ def best_device() -> str:
 
 
 # %% ../nbs/00_core.ipynb #c16x
-def is_running(
-    pid: int,  # A process on this machine
-) -> bool:
-    "Whether a process lives."
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass  # somebody else's, and it lives
-    return True
-
-
 def remove(
     path: Path,  # File or folder, or nothing
 ):
@@ -298,10 +285,16 @@ def remove(
 def part_of(
     path: Path,  # File or folder to make
 ) -> Path:  # A name beside it
-    "Where this process writes before it is whole; what dead processes left there is removed."
-    for old in path.parent.glob(f"{glob.escape(path.name)}.{platform.node()}-*.part"):
-        if not is_running(int(old.stem.rpartition("-")[2])):
-            remove(old)
+    "Where this process writes before it is whole; what dead ones left is put back, had they moved it, or removed."
+    import psutil
+
+    ours = re.compile(re.escape(f"{path.name}.{platform.node()}-") + r"(old-)?(\d+)\.part")
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):
+        told = ours.fullmatch(left.name)
+        if told and not psutil.pid_exists(int(told[2])):
+            if told[1] and not path.exists():
+                left.replace(path)
+            remove(left)
     return path.with_name(f"{path.name}.{platform.node()}-{os.getpid()}.part")
 
 
@@ -321,6 +314,8 @@ def whole_folder(
             path.replace(old)
         tmp.replace(path)
     finally:
+        if old.exists() and not path.exists():
+            old.replace(path)
         for p in (tmp, old):
             shutil.rmtree(p, ignore_errors=True)
 

@@ -11,6 +11,7 @@ import pandas as pd
 from ada_repro.core import named_rng
 from ada_repro.data.tables import save_table
 from ada_repro.evidence.intervals import estimate, nested_estimate
+from ada_repro.evidence.verdicts import SeedRange
 
 SIZES = tuple(product((2, 5, 10), (2, 5, 8, 20)))  # Seeds, subjects
 NESTED_SIZES = tuple(product((1, 2, 5), (2, 5, 8, 20)))  # Each subject has so many trainings of its own
@@ -214,6 +215,13 @@ person or more, otherwise drawn alike. Lowest of all: **{nested_lowest} %**; {ne
 
 {nested}
 
+## The range over seeds
+
+S7 asks how far the seeds of an arm lie apart. `SeedRange` around the mean range of seven arms that share their seeds:
+the lowest coverage where nothing, half, or all of what a seed does is common to the arms.
+
+{ranges}
+
 What is not promised: subjects with a very heavy tail (lognormal, skewness 6.2, nothing else varies). There it covers
 {heavy} %: most samples do not show such a tail.
 """
@@ -232,6 +240,39 @@ def nested_table(
         "width": full.crossed_width.mean().map("{:.2f}".format),
     }
     return pd.DataFrame(columns).reset_index().rename(columns={"seeds": "trainings each"})
+
+
+def ranges_held(
+    seeds: int,
+    kind: str,  # Of `EFFECTS`
+    shared: float,  # Share of a seed's variance that all arms have in common, in [0, 1]
+    level: float,  # In (0, 1)
+    draws: int,  # Studies of seven arms
+) -> float:  # In [0, 1]
+    "How often the interval of the mean range holds the range that is expected."
+    rng = named_rng("ranges", seeds, kind, shared)
+    common, own = effects(kind, rng, (draws, 1, seeds)), effects(kind, rng, (draws, 7, seeds))
+    found = np.ptp(shared**0.5 * common + (1 - shared) ** 0.5 * own, axis=2).mean(axis=1)
+    low, high = SeedRange(found, seeds).ends(level)
+    return ((low <= found.mean()) & (found.mean() <= high)).mean()
+
+
+def ranges_table(
+    draws: int,  # Studies of seven arms a case
+) -> pd.DataFrame:  # Of texts
+    "Coverage of the range over seeds."
+    rows = []
+    for seeds in (2, 3, 5, 10):
+        row = {"seeds": seeds}
+        for name, kinds, level in (
+            ("normal", EFFECTS[:1], 0.95),
+            ("skewed", EFFECTS[1:], 0.95),
+            ("strict", EFFECTS, STRICT),
+        ):
+            held = [ranges_held(seeds, kind, shared, level, draws) for kind, shared in product(kinds, (0, 0.5, 1))]
+            row[name] = f"{100 * min(held):.1f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def page(
@@ -255,6 +296,7 @@ def page(
     wide = plain.map("{:.2f}".format).reset_index().set_axis([*size, "crossed", "bootstrap"], axis=1)
     return PAGE.format(
         nested=markdown(nested_table(apart)),
+        ranges=markdown(ranges_table(draws)),
         nested_lowest=f"{100 * apart.crossed.min():.1f}",
         nested_strict=f"{100 * apart.strict.min():.1f}",
         draws=draws,

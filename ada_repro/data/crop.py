@@ -6,7 +6,7 @@
 __all__ = ["Crop", "place_crop", "slice_table", "cut_slices", "read_rescan", "cut_rescan", "Rescans", "write_rescans"]
 
 # %% ../../nbs/1_data/09_crop.ipynb #r02
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +119,10 @@ def cut_slices(
 def read_rescan(
     s: Subject,  # Subject with a rescan
     v: Volume,  # Its volume
+    orientation: str = "header",  # As for `read_nifti`
 ) -> tuple:  # (H,W,D) float32; its `Scan`
     "The same person on the same grid, minutes later; `DataError` where it is not."
-    scan = read_nifti(s.rescan)
+    scan = read_nifti(s.rescan, orientation)
     image = scan.values.astype(np.float32)
     raise_first(faults_of(scan.path, image_faults(image)))
     if image.shape != v.image.shape or apart_mm(scan.affine, v.affine, image.shape) > NEAR * min(v.spacing_mm):
@@ -135,9 +136,10 @@ def cut_rescan(
     v: Volume,  # Its volume
     table: pd.DataFrame,  # Its slices, of `cut_slices`
     crop_px: int,  # Side of a slice
+    orientation: str = "header",  # As for `read_nifti`
 ) -> tuple:  # (K,1,crop_px,crop_px) float32; the rescan's `Scan`
     "The slices of a rescan, where those of its scan are; `DataError` where it does not lie on the same grid."
-    image, scan = read_rescan(s, v)
+    image, scan = read_rescan(s, v, orientation)
     keep = table["slice"].to_numpy()
     crop = place_crop(s, v, keep, float(table.spacing_mm.iloc[0]), crop_px)
     return zscore(crop.cut(image[..., keep]), crop.seen)[:, None], scan
@@ -148,9 +150,10 @@ def cut_rescan(
 class Rescans:
     "The rescans of a data set, gathered subject by subject."
 
-    images: list  # (K,1,crop_px,crop_px) float32 per subject; NaN where there is no rescan
-    manifest: dict  # File -> SHA-256
-    notes: list  # Why one was left out
+    orientation: str = "header"  # As for `read_nifti`
+    images: list = field(default_factory=list)  # (K,1,crop_px,crop_px) float32 per subject; NaN: no rescan
+    manifest: dict = field(default_factory=dict)  # File -> SHA-256
+    notes: list = field(default_factory=list)  # Why one was left out
 
     def add(
         self,
@@ -163,7 +166,7 @@ class Rescans:
         images = np.full((len(table), 1, crop_px, crop_px), np.nan, np.float32)
         if s.rescan is not None and len(table):
             try:
-                images, scan = cut_rescan(s, v, table, crop_px)
+                images, scan = cut_rescan(s, v, table, crop_px, self.orientation)
                 self.manifest[scan.path] = scan.sha256
             except DataError as e:
                 self.notes.append(str(e))

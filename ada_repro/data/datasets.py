@@ -256,7 +256,7 @@ def prepare(
     check_request(raw, out, spacing_mm, crop_px, orientation)
     how = Bids(**bids_options)
     parts, rows, manifest = [], [], {}
-    rescans = Rescans([], {}, [])
+    rescans = Rescans(orientation)
     for s, v, faults in walk(list_subjects(dataset, raw, how), orientation, dataset):
         raise_first(faults)
         *part, dropped = cut_slices(s, v, spacing_mm, crop_px)

@@ -129,7 +129,13 @@ class Slices:
         split: str,  # 'train' or 'val'
     ):
         "The slices of one side of the split."
-        keep = np.flatnonzero(self.table.split == split)
+        return self.take(np.flatnonzero(self.table.split == split))
+
+    def take(
+        self,
+        keep,  # Whole numbers: which slices, in this order
+    ):
+        "Some of the slices."
         return Slices(self.images[keep], self.targets[keep], self.table.iloc[keep].reset_index(drop=True))
 
 
@@ -192,8 +198,7 @@ def some_people(
 ) -> Slices:
     "The slices of every fourth person, and so of one at least."
     people = pd.Series(slices.table.get("person", slices.table.index))
-    keep = np.flatnonzero(people.isin(people.drop_duplicates()[::every]))
-    return Slices(slices.images[keep], slices.targets[keep], slices.table.iloc[keep].reset_index(drop=True))
+    return slices.take(np.flatnonzero(people.isin(people.drop_duplicates()[::every])))
 
 
 # %% ../../nbs/1_data/06_slices.ipynb #c18

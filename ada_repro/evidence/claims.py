@@ -58,7 +58,7 @@ from ..method.arms import METHODS, OTHERS, arm_name
 from .counting import counting_null
 from .intervals import Estimate, gap, known, mean_over_slices, seed_mean, training_mean
 from .scores import by_choice, keys_of, methods_in, per_slice, trainings
-from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, is_ahead, is_alike
+from .verdicts import FALLS, OPEN, STANDS, TOLERANCE, SeedRange, is_ahead, is_alike
 
 # %% ../../nbs/5_evidence/08_claims.ipynb #c04
 ANY = ("any",)
@@ -432,11 +432,8 @@ def one_seed_is_noise(evidence, level):
     means = means.reindex([*METHODS, "none", "random"]).dropna()
     seeds = means.shape[1]
     spread = means.max(axis=1) - means.min(axis=1)
-    mean = seed_mean(spread) if seeds > 1 else exactly(np.nan)
-    why = (
-        f"With {seeds} seeds an arm spreads over {spread.min():.2f} to {spread.max():.2f} DSC "
-        f"(interval over {len(means)} arms)."
-    )
+    mean = SeedRange(spread.mean() if seeds > 1 else np.nan, seeds)
+    why = f"With {seeds} seeds {len(means)} arms spread over {spread.min():.2f} to {spread.max():.2f} DSC."
     return told(mean, level, ahead(mean, level, tolerance=0, least=0.27), why)
 
 
@@ -543,4 +540,8 @@ def rescans_come_out_more_alike(evidence, level):
     best, largest = max(known(gaps).items(), key=value_of)
     verdict = any_of(ahead(one, at) for one in gaps.values())
     alike = evidence.rescan[evidence.rescan.arm == "none"].DSC_pair.mean()
-    return told(largest, at, verdict, f"The best is {arm_name(best)}; No hole finds the same at {alike:.1f}.")
+    why = (
+        f"The best is {arm_name(best)}: {shown(largest, at)}, as wide as {len(arms)} arms ask for; No hole finds the "
+        f"same at {alike:.1f}."
+    )
+    return told(largest, level, verdict, why)

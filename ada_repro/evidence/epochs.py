@@ -123,7 +123,7 @@ def takes_looking(
 
 def context_line(
     history: pd.DataFrame,  # A row per arm, fold, seed and epoch
-) -> str:  # Two sentences
+) -> str:  # A few sentences
     "Whether any arm learns to do without the context, and whether it takes looking."
     table, said = table13(history), {}
     table = table[table.lost_context.notna()]
@@ -132,11 +132,12 @@ def context_line(
     parts = [f"That {verdict} for {'; '.join(said[verdict])}." for verdict in (STANDS, FALLS, OPEN) if verdict in said]
     if not parts:
         return "The histories of this study do not say what is left without context."
+    said = f"An arm does without its context where it loses less than {WITHOUT:.0f} DSC. {' '.join(parts)}"
     looking = takes_looking(history)
-    return (
-        f"An arm does without its context where it loses less than {WITHOUT:.0f} DSC. {' '.join(parts)} That it takes "
-        f"looking {looking['verdict']}: the methods lie {looking['difference']:+.2f} DSC from Random window."
-    )
+    if np.isnan(looking["difference"]):
+        return said
+    lead = f"the methods lie {looking['difference']:+.2f} DSC from Random window"
+    return f"{said} That it takes looking {looking['verdict']}: {lead}."
 
 
 # %% ../../nbs/5_evidence/09_epochs.ipynb #e10

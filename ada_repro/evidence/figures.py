@@ -70,7 +70,7 @@ import seaborn as sns
 
 from ..data.slices import Slices
 from ..measure.metrics import dice_score
-from ..method.arms import REFERENCES, arm_name, arm_order, is_control
+from ..method.arms import arm_name, arm_order, is_control, is_method
 from ..method.saliency import SALIENCY
 from .scores import dice_lost
 
@@ -177,10 +177,8 @@ def best_method(
     table: pd.DataFrame,  # Table 4
 ) -> str:
     "The method, no control and no variant, with the highest DSC; in a study without methods the arm."
-    is_method = ~table.arm.isin(REFERENCES) & ~table.arm.str.contains(".", regex=False)
-    return (
-        table[is_method if is_method.any() else ~table.arm.isin(["baseline", "counting"])].set_index("arm").DSC.idxmax()
-    )
+    looks = table.arm.map(is_method)
+    return table[looks if looks.any() else ~table.arm.isin(["baseline", "counting"])].set_index("arm").DSC.idxmax()
 
 
 def context_slice(

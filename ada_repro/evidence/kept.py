@@ -12,6 +12,7 @@ __all__ = [
     "AGAIN",
     "BROKEN",
     "place_of",
+    "is_scored",
     "is_finished",
     "contents_of",
     "keep_run",
@@ -33,6 +34,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ..core import DataError, Run, run_named, shown, whole_file
+from ..train.runs import folder_hash
 
 # %% ../../nbs/5_evidence/13_kept.ipynb #k05
 NEEDED = ("runs/run.json", "runs/history.csv", "scores/scores.csv")
@@ -63,12 +65,24 @@ def place_of(
     return data / stage / run.name / file
 
 
+def is_scored(
+    run: Run,  # Trained
+    data: Path,  # Folder that holds `runs` and `scores`
+) -> bool:  # True where one of both does not tell
+    "Whether its scores are of the weights that lie there, and not of an earlier training's."
+    told = place_of("scores/scored.json", run, data)
+    weights = place_of("runs/best.safetensors", run, data)
+    if not told.is_file() or not weights.is_file():
+        return True
+    return json.loads(told.read_text())["weights"] == folder_hash(weights.parent, "*.safetensors")
+
+
 def is_finished(
     run: Run,  # May not even have begun
     data: Path,  # Folder that holds `runs` and `scores`
 ) -> bool:
     "Whether a run has been trained and scored."
-    return all(place_of(name, run, data).is_file() for name in NEEDED)
+    return all(place_of(name, run, data).is_file() for name in NEEDED) and is_scored(run, data)
 
 
 # %% ../../nbs/5_evidence/13_kept.ipynb #k05s

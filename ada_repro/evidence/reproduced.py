@@ -64,7 +64,8 @@ def write_seeds(
 
 # %% ../../nbs/5_evidence/11_reproduced.ipynb #r07
 SAME_TRAINING = {"laptop": "evidence"}  # a profile, and one that trains alike from more seeds
-REPRODUCED = ("reproduced.csv", "reproduced.md", "report.html")  # what speaks of a run and not of a study
+# what speaks of a run and not of a study
+REPRODUCED = ("reproduced.csv", "reproduced.md", "report.html", "verdicts.html")
 KEPT = "runs"  # folder of what is kept of single runs, which stays
 
 

@@ -13,6 +13,7 @@ __all__ = [
     "p_value",
     "holm",
     "against",
+    "SeedRange",
     "is_ahead",
     "is_alike",
     "step_down",
@@ -23,6 +24,7 @@ __all__ = [
 
 # %% ../../nbs/5_evidence/03_verdicts.ipynb #v02
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -92,6 +94,23 @@ def against(
         table.append({"arm": arm, "other": other, **interval(gaps, value, "difference"), "p": p})
     table = pd.DataFrame(table)
     return table.assign(p_holm=holm(table.p))
+
+
+# %% ../../nbs/5_evidence/03_verdicts.ipynb #sr02
+@dataclass(frozen=True)
+class SeedRange:
+    "The range that an arm is expected to have over so many seeds."
+
+    value: float  # Found, in the unit of the values; the mean over arms, if there are several
+    seeds: int  # How many
+
+    def ends(self, level: float = 0.95) -> tuple:
+        "Were there one arm, and its trainings as skewed as an exponential; NaN where there is one seed."
+        if self.seeds < 2:
+            return np.nan, np.nan
+        expected = sum(1 / k for k in range(1, self.seeds))
+        smallest, largest = (-np.log1p(-(q ** (1 / (self.seeds - 1)))) for q in ((1 - level) / 2, (1 + level) / 2))
+        return self.value * expected / largest, self.value * expected / smallest
 
 
 # %% ../../nbs/5_evidence/03_verdicts.ipynb #c17

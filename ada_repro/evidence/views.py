@@ -12,7 +12,7 @@ import pandas as pd
 
 from ..core import whole_folder, write_json
 from ..data.tables import save_table
-from ..method.arms import arm_name, arm_order, is_control
+from ..method.arms import arm_name, arm_order, is_method
 
 # %% ../../nbs/5_evidence/15_views.ipynb #vw05
 SHOWN = ("baseline", "none", "random")
@@ -21,9 +21,8 @@ SHOWN = ("baseline", "none", "random")
 def methods_of(
     table: pd.DataFrame,  # A row per arm
 ) -> pd.DataFrame:
-    "The rows of the arms that look before they hide."
-    looks = [not is_control(arm) and arm not in ("baseline", "counting") for arm in table.arm]
-    return table[looks]
+    "The rows of the methods: no controls, no variants."
+    return table[table.arm.map(is_method)]
 
 
 def few_numbers(

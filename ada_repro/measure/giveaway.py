@@ -30,7 +30,7 @@ def own_copies(
     protect: str,  # What happens to ground truth in the window: a name in `PROTECT`
     size: int,  # Side of the window, in pixels
     seed: int,  # Of random windows
-    **options,  # Of `arm_windows`: flat, explain, sign, layer
+    **options,  # Of `arm_windows`: flat, explain, sign, layer, precision
 ) -> Tensor:  # (N, 1, H, W)
     "Each slice with the hole that the network itself would be given."
     generator = named_generator(seed, "giveaway", method)
@@ -46,7 +46,7 @@ def giveaway(
     size: int,  # Side of the window, in pixels
     seed: int,  # Of random windows
     threshold: float = 0.5,  # Probability from which a pixel is grey matter
-    **options,  # Of `arm_windows`: flat, explain, sign, layer
+    **options,  # Of `arm_windows`: flat, explain, sign, layer, precision
 ) -> pd.DataFrame:  # A row per method, protect and slice: the keys, DSC_original, DSC_copy
     "The Dice coefficient of a network on its own occluded copies, beside that on the originals."
     target = slices.consensus
@@ -70,7 +70,7 @@ def giveaway_example(
     size: int,  # Side of the window, in pixels
     seed: int,  # Of random windows
     threshold: float = 0.5,  # Probability from which a pixel is grey matter
-    **options,  # Of `arm_windows`: flat, explain, sign, layer
+    **options,  # Of `arm_windows`: flat, explain, sign, layer, precision
 ) -> dict:  # names (4,): 'original' and `PROTECT`; images (4, H, W); preds (4, H, W), bool; target (H, W), bool
     "The slice of median gain with its copies, and what the network finds in each."
     shown = {"original": slices.images}
@@ -107,7 +107,7 @@ def giveaway_arms(
     size: int,  # Side of the window, in pixels
     threshold: float,  # Probability from which a pixel is grey matter
     at_most: int,  # Number of slices of each split, at most
-    **options,  # Of `arm_windows`: flat, explain, sign, layer
+    **options,  # Of `arm_windows`: flat, explain, sign, layer, precision
 ) -> pd.DataFrame:  # A row per arm, method, protect, split and slice: `COLUMNS`
     "What the baseline and each arm of one seed make of their own occluded copies."
     sides = {split: few(slices.subset(split), at_most) for split in ("train", "val")}

@@ -187,8 +187,7 @@ def few(
     at_most: int,  # How many to keep
 ) -> Slices:
     "Every k-th slice."
-    keep = np.arange(0, len(slices), -(-len(slices) // at_most))
-    return Slices(slices.images[keep], slices.targets[keep], slices.table.iloc[keep].reset_index(drop=True))
+    return slices.take(np.arange(0, len(slices), -(-len(slices) // at_most)))
 
 
 def own_method(

@@ -32,7 +32,6 @@ __all__ = [
 ]
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c02
-import math
 from math import ceil
 from typing import NamedTuple
 
@@ -42,7 +41,7 @@ from torch.nn import functional as F
 
 from ..core import check_number, check_tensor
 from ..method.mask import occlude, window_mask
-from ..method.unet import UNet
+from ..method.unet import UNet, logit_of
 
 
 # %% ../../nbs/4_measure/02_occluded.ipynb #c05
@@ -365,7 +364,7 @@ def predict_occluded(
     size = check_number("size", size, 1, image.shape[-1], whole=True)
     check_number("threshold", threshold, 0, 1, ends="()")
     layers = network if isinstance(network, Layers) else layers_of(network)
-    n, least, device = image.shape[-1], math.log(threshold / (1 - threshold)), layers.down[0][0].weight.device
+    n, least, device = image.shape[-1], logit_of(threshold), layers.down[0][0].weight.device
     there = image.to(device).contiguous(memory_format=torch.channels_last)
     preds = []
     for some in corners.to(device).split(batch_size or copies_at_once(layers, n)):
@@ -385,4 +384,4 @@ def predict_wholes(
 ) -> Tensor:  # (n, N, N), bool
     "The same for whole images."
     logits = wholes_through(layers, images.contiguous(memory_format=torch.channels_last))
-    return logits[:, 0] > math.log(threshold / (1 - threshold))
+    return logits[:, 0] > logit_of(threshold)

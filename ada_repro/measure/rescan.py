@@ -19,7 +19,6 @@ __all__ = [
 ]
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c02
-import math
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +29,7 @@ from torch.nn import functional as F
 
 from ..core import Run, best_device
 from ..data.slices import Slices, load_rescans, load_slices
-from ..method.unet import device_of
+from ..method.unet import device_of, in_eval_mode, logit_of
 from ..train.runs import load_model
 from ..train.training import predict, slice_dice
 
@@ -87,10 +86,10 @@ def predict_moved(
     threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
 ) -> Tensor:  # (N, H, W), bool
     "The pixels predicted to be grey matter, moved after they have been predicted."
-    model.eval()
     there = images.to(device_of(model, images))
-    logits = torch.cat([model(some) for some in there.split(32)]).to(images.device)
-    return shifted(logits, shifts_px)[:, 0] > math.log(threshold / (1 - threshold))
+    with in_eval_mode(model):
+        logits = torch.cat([model(some) for some in there.split(32)]).to(images.device)
+    return shifted(logits, shifts_px)[:, 0] > logit_of(threshold)
 
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c08b
@@ -147,8 +146,7 @@ def scanned_twice(
         rescans = load_rescans(folder)
         there = ~rescans.isnan().flatten(1).any(1).numpy()
     keep = np.flatnonzero(there & (slices.table.split == "val"))
-    table = slices.table.iloc[keep].reset_index(drop=True)
-    return Slices(slices.images[keep], slices.targets[keep], table), rescans[keep]
+    return slices.take(keep), rescans[keep]
 
 
 # %% ../../nbs/4_measure/09_rescan.ipynb #c14b

@@ -29,13 +29,13 @@ from scipy.ndimage import distance_transform_edt
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..core import check_choice, check_number, check_tensor, run_named, whole_folder
+from ..core import check_choice, check_number, check_tensor, run_named, whole_folder, write_json
 from ..data.slices import Slices, check_marked, check_slices
 from ..data.tables import save_table
 from ..method.hooks import check_module
 from ..method.mask import occlude, occlusion_grid, window_mask
 from ..method.unet import UNet, device_of
-from ..train.runs import load_model
+from ..train.runs import folder_hash, load_model
 from ..train.training import predict
 from .metrics import as_mask, counts, dice_score, ratios, score_copies
 from .occluded import Layers, layers_of, predict_occluded, predict_wholes
@@ -229,5 +229,6 @@ def evaluate_run(
     table = pd.concat(scores, names=["weights"]).reset_index("weights").assign(**run_named(run.name).keys)[COLUMNS]
     with whole_folder(folder) as to:
         save_table(table, to / "scores.csv")
+        write_json(to / "scored.json", {"weights": folder_hash(run, "*.safetensors")})
         np.savez_compressed(to / "preds.npz", original=preds["best"][:, 0], context=preds["best"][:, 1])
     return table

@@ -198,7 +198,7 @@ def some_of_each(
     for rows in slices.table.groupby("subject", sort=False).indices.values():
         spaced = np.linspace(0, len(rows) - 1, per_subject).round().astype(int)
         keep.extend(rows[np.unique(spaced)])
-    return Slices(slices.images[keep], slices.targets[keep], slices.table.iloc[keep].reset_index(drop=True))
+    return slices.take(keep)
 
 
 # %% ../../nbs/4_measure/07_stress.ipynb #c22

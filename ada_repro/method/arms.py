@@ -13,6 +13,7 @@ __all__ = [
     "VARIANTS",
     "AT_ONCE",
     "is_control",
+    "is_method",
     "method_of",
     "check_arms",
     "choices_of",
@@ -49,6 +50,13 @@ def is_control(
 ) -> bool:
     "Whether an arm is there for comparison only."
     return arm.partition(".")[0] in CONTROLS or arm.startswith(("shuffled_", "least_"))
+
+
+def is_method(
+    arm: str,  # Of a table: a method, of the registry or of one's own, a control, a variant, or a reference
+) -> bool:
+    "Whether an arm looks where a method says, with nothing else changed."
+    return not is_control(arm) and "." not in arm and arm not in ("baseline", "counting")
 
 
 def method_of(

@@ -102,11 +102,11 @@ def heaviest_windows(
     "The corner of the most important window of each map."
     check_choice("flat", flat, FLAT)
     sums = window_sums(saliency, size)
-    top, low = sums.amax((1, 2)), sums.amin((1, 2))
-    is_flat = (top <= 0) | (top == low)
+    low = sums
     if allowed is not None:
-        sums = sums.masked_fill(~allowed, -torch.inf)
+        sums, low = sums.masked_fill(~allowed, -torch.inf), sums.masked_fill(~allowed, torch.inf)
     best, at = sums.flatten(1).max(1)
+    is_flat = (best <= 0) | (best == low.amin((1, 2)))
     if flat == "random":
         share = torch.rand(len(sums), generator=generator).to(at.device)[is_flat, None]
     else:

@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 from ..core import as_target, check_choice, check_tensor, named_generator, shown
 from .hooks import check_hookable, check_logits, check_module, check_network
-from .unet import device_of
+from .unet import device_of, in_eval_mode
 
 
 # %% ../../nbs/2_method/03_saliency.ipynb #c05
@@ -290,16 +290,11 @@ def saliency_map(
     looked_at = find_layer(model, layer)
     if not len(image):
         return torch.zeros_like(image[:, 0], dtype=torch.float32)
-    modes, device = {m: m.training for m in model.modules()}, device_of(model, image)
-    try:
-        model.eval()
-        cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-        with torch.inference_mode(False), torch.enable_grad(), cast:
-            x, wanted = with_graph(image.detach().float()).to(device), with_graph(target)[:, None].to(device)
-            maps = explain_images(model, x, wanted, method, explain, looked_at).to(image.device)
-    finally:
-        for m, training in modes.items():
-            m.training = training
+    device = device_of(model, image)
+    cast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with in_eval_mode(model), torch.inference_mode(False), torch.enable_grad(), cast:
+        x, wanted = with_graph(image.detach().float()).to(device), with_graph(target)[:, None].to(device)
+        maps = explain_images(model, x, wanted, method, explain, looked_at).to(image.device)
     maps = maps.detach().float().squeeze(1)
     if not maps.isfinite().all():
         raise ValueError(f"The {method} map is not finite: has training diverged?")

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = [
+    "LENT",
+    "LENDING",
     "ANSWERS_WITHIN",
     "list_gpus",
-    "free_gpus",
     "lent_gpu",
     "run_task",
     "Workers",
@@ -24,13 +25,13 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
+from threading import Lock
 
 from .guard import Task, guarded
 
@@ -47,26 +48,24 @@ def list_gpus() -> list[str]:
     return [str(n) for n, line in enumerate(said.splitlines()) if line.startswith("GPU")]
 
 
-@cache
-def free_gpus() -> SimpleQueue:
-    "The GPUs of this process that are not lent."
-    queue = SimpleQueue()
-    for name in list_gpus():
-        queue.put(name)
-    return queue
+LENT, LENDING = Counter(), Lock()  # how many commands of this process have each GPU; held while that changes
 
 
 @contextmanager
 def lent_gpu():
-    "What a command's environment says of GPUs: one of several, or nothing where there is no choice."
-    if len(list_gpus()) < 2:
+    "What a command's environment says of GPUs: that of several which fewest have, or nothing where there is no choice."
+    names = list_gpus()
+    if len(names) < 2:
         yield {}
         return
-    name = free_gpus().get()
+    with LENDING:
+        name = min(names, key=LENT.__getitem__)
+        LENT[name] += 1
     try:
         yield {"CUDA_VISIBLE_DEVICES": name}
     finally:
-        free_gpus().put(name)
+        with LENDING:
+            LENT[name] -= 1
 
 
 # %% ../../nbs/6_pipeline/09_executors.ipynb #x02
@@ -123,7 +122,7 @@ ANSWERS_WITHIN = 10  # seconds
 
 def dask_client(
     where: str,  # `tcp://...`, a file that holds the address, or `local`
-    jobs: int,  # How many workers a local cluster has
+    jobs: int,  # How many commands a local cluster runs at once
 ):  # Of `distributed`
     "A connection to a Dask cluster; `ValueError` if there is none."
     try:
@@ -135,7 +134,7 @@ def dask_client(
         raise ValueError(f"SCHEDULER is {where!r}, neither an address like tcp://machine:8786 nor a scheduler's file")
     try:
         if where == "local":
-            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(n_workers=1, threads_per_worker=jobs, dashboard_address=None)  # one lends the GPUs
             return Client(cluster)
         address = where if "://" in where else str(json.loads(Path(where).read_text())["address"])
         socket.create_connection(get_address_host_port(address), ANSWERS_WITHIN).close()

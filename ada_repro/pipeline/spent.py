@@ -76,7 +76,7 @@ def noted_seconds(
     "How long the cores have worked for the stages that have ended since then."
     total = 0
     for path in folder.glob("*.json"):
-        with suppress(OSError, ValueError):  # a note that is gone, or broken, is no reason to fail
+        with suppress(OSError, ValueError, AttributeError, TypeError):  # gone or broken: no reason to fail
             if path.stat().st_mtime >= since - TICK_S:
                 total += json.loads(path.read_text()).get("core_seconds", 0)
     return total

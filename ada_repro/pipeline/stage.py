@@ -15,6 +15,7 @@ __all__ = [
     "find_stage",
     "check_room",
     "Job",
+    "is_asked",
     "read_job",
     "OwnKernel",
     "execute",
@@ -158,6 +159,17 @@ class Job:
         return DATA / "executed" / f"{self.name}.ipynb"
 
 
+# %% ../../nbs/6_pipeline/05_stage.ipynb #c12kr
+def is_asked(
+    name: str,  # Of a switch
+    words: list[str],  # What stands behind it; None where it was not named
+) -> bool:  # DVC gives a name alone for true, nothing for false
+    "Whether a switch is on; `ValueError` for one that is given a value."
+    if words:
+        raise ValueError(f"--{name} takes no value, not {' '.join(words)}; leave it out to switch it off")
+    return words is not None
+
+
 def read_job(
     stage: str,  # Name of a notebook in `nbs/experiments`
     words: list[str],  # Its parameters, as on a command line
@@ -165,8 +177,7 @@ def read_job(
     "What a command line asks for; `ValueError` if it cannot be done."
     notebook, told = find_stage(stage), parse_words(words)
     threads = typed("threads", told.pop("threads", ["0"]), "int")
-    exact, compiled = "exact" in told, "compile" in told  # DVC gives a name alone for true, nothing for false
-    told = {name: words for name, words in told.items() if name not in ("exact", "compile")}
+    exact, compiled = (is_asked(name, told.pop(name, None)) for name in ("exact", "compile"))
     return Job(notebook, notebook_parameters(notebook, told), threads, exact, compiled)
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "POSITIVE",
     "NUMBERS",
     "LISTS",
+    "IDENTITY",
     "TRAINING",
     "BASELINE",
     "check_list",
@@ -65,7 +66,7 @@ SHARE = (0, 1, False, "[]")  # a part of something
 LENGTH = (0, inf, False, "[]")
 POSITIVE = (0, inf, False, "()")
 NUMBERS = {
-    "subjects": (1, 10, True, "[]"),
+    "subjects": (2, 10, True, "[]"),  # of each site; the last validate
     "crop_px": (8, inf, True, "[]"),
     **dict.fromkeys(("slices", "width", "batch_size", "standard_epochs"), COUNT),
     **dict.fromkeys(("cycles", "ada_epochs", "size", "at_most", "per_subject"), COUNT),
@@ -173,7 +174,8 @@ def check_machine(
 ):
     "Raise `ValueError` for what this machine cannot do."
     for name, told in (("exact", exact), ("compile", compile)):
-        check_choice(f"params.yaml: machine.{name}", told, (False, True))
+        if not isinstance(told, bool):
+            raise ValueError(f"params.yaml: machine.{name} must be one of false, true, not {told!r}")
     if exact and not threads:
         raise ValueError("params.yaml: machine.exact needs the same number of threads everywhere; set machine.threads")
     if exact and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
@@ -189,6 +191,9 @@ def check_machine(
 
 
 # %% ../../nbs/3_train/05_choices.ipynb #c07ts
+IDENTITY = ("dataset", "fold", "seed", "kept_in", "width", "threads", "exact", "compile")
+
+
 def check_variants(
     place: str,  # Of the list in `params.yaml`, e.g. 'variants'
     variants,  # What stands there
@@ -201,7 +206,10 @@ def check_variants(
     for variant in variants:
         check_variant(variant["arm"])
         for name, value in variant.items():
-            check_value(f"params.yaml: {place}.{variant['arm']}.{name}", name, value)
+            where = f"params.yaml: {place}.{variant['arm']}.{name}"
+            if name in IDENTITY:
+                raise ValueError(f"{where} would make it another run or network; a variant changes choices of ada")
+            check_value(where, name, value)
 
 
 # %% ../../nbs/3_train/05_choices.ipynb #c07th

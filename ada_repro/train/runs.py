@@ -22,6 +22,7 @@ __all__ = [
     "context_dice",
     "folder_hash",
     "run_key",
+    "training_code",
     "first_record",
     "ends_cycle",
     "run_through",
@@ -275,6 +276,13 @@ def run_key(
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def training_code() -> str:  # SHA-256, hexadecimal
+    "One hash for all code that a training runs through."
+    code = ROOT / "ada_repro"
+    rooms = [folder_hash(code / room, "*.py") for room in ("data", "method", "train")]
+    return hashlib.sha256("".join([folder_hash(code, "core.py"), *rooms]).encode()).hexdigest()
+
+
 def first_record(
     state: State,  # Where the run begins
     data: str,  # Hash of the data
@@ -282,8 +290,7 @@ def first_record(
 ) -> dict:
     "What determines a run, as it begins."
     begin = hashlib.sha256(state_bytes(state) + repr(state.model).encode()).hexdigest()
-    code = folder_hash(ROOT / "ada_repro", "*.py")
-    return {"begin": begin, "code": code, "network": network_record(state)} | run_record(how, data)
+    return {"begin": begin, "code": training_code(), "network": network_record(state)} | run_record(how, data)
 
 
 # %% ../../nbs/3_train/04_runs.ipynb #c14n

@@ -27,7 +27,6 @@ __all__ = [
 ]
 
 # %% ../../nbs/3_train/03_training.ipynb #c02
-import math
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -50,7 +49,7 @@ from ..method.arms import arm_windows, check_arms, draws_of, kept
 from ..method.hooks import check_logits, check_module
 from ..method.mask import FLAT, PROTECT
 from ..method.saliency import EXPLAINED, PRECISIONS, SIGNS
-from ..method.unet import UNet, device_of
+from ..method.unet import UNet, device_of, in_eval_mode, logit_of
 from .augment import RANGES, draw
 from .batches import AUGMENT_COPIES, FILLS, batch_of, can_be_planned, plan_epoch, planned_batches
 from .steps import Steps
@@ -204,7 +203,7 @@ def train_epoch(
 # %% ../../nbs/3_train/03_training.ipynb #c15
 @torch.no_grad()
 def predict(
-    model: nn.Module,  # Image -> logits
+    model: nn.Module,  # Image -> logits; left as it was
     images: Tensor,  # (N, 1, H, W)
     threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
     batch_size: int = 32,  # Images at a time
@@ -214,12 +213,12 @@ def predict(
     check_number("threshold", threshold, 0, 1, ends="()")
     batch_size = check_number("batch_size", batch_size, 1, whole=True)
     check_module(model)
-    model.eval()
-    least = math.log(threshold / (1 - threshold))
+    least = logit_of(threshold)
     dtype = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
     there = images.to(device_of(model, images), dtype)
     batches = (x.contiguous(memory_format=torch.channels_last) for x in there.split(batch_size))
-    return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches]).to(images.device)
+    with in_eval_mode(model):
+        return torch.cat([check_logits(model(x), x.shape)[:, 0] > least for x in batches]).to(images.device)
 
 
 # %% ../../nbs/3_train/03_training.ipynb #c15d
@@ -373,7 +372,7 @@ def train(
     fill: str = "mean",  # What a hole is filled with: a name in `FILLS`
     protect: str = "keep",  # Ground truth in the window: 'keep', 'forbid' or 'none'
     threshold: float = 0.5,  # Probability from which a pixel is grey matter, in (0, 1)
-    **options,  # Of `arm_windows`: flat, explain, sign, layer
+    **options,  # Of `arm_windows`: flat, explain, sign, layer, precision
 ):
     "Algorithm 1, one record per epoch: epoch, cycle, loss, validation DSC. `ValueError` before it begins."
     check_choices(state, arm, protect, fill, augment_copies, options)

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pandas as pd
 import safetensors.torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -148,8 +149,11 @@ def read_card(
         card = json.loads(path.read_text(encoding="utf-8"))
     except ValueError:
         card = None
-    if not isinstance(card, dict) or not isinstance(card.get("arms"), dict) or "width" not in card:
+    if not isinstance(card, dict) or not isinstance(card.get("arms"), dict) or not isinstance(card.get("width"), int):
         raise DataError(path, "is not a card that can be read", remedy)
+    for arm, entry in card["arms"].items():
+        if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in ("file", "sha256")):
+            raise DataError(path, f"names no file of {shown(arm)}, with its sha256", remedy)
     return card
 
 
@@ -172,4 +176,7 @@ def load_weights(
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card["arms"][arm]["sha256"]:
         raise DataError(path, "is not the file its card describes (the SHA-256 differs)", remedy)
-    return network(safetensors.torch.load(content), card["width"])
+    try:
+        return network(safetensors.torch.load(content), card["width"])
+    except (RuntimeError, ValueError, SafetensorError):
+        raise DataError(path, f"holds no network of width {card['width']}, which its card tells", remedy) from None

@@ -130,6 +130,22 @@ def test_rescans_lie_beside_their_slices(bids, tmp_path, capsys):
     assert len(plain) == len(rescans)
 
 
+def test_rescans_of_files_that_state_no_orientation_lie_as_stored(bids, tmp_path, capsys):
+    first = next(bids.glob("sub-9418/anat/*_run-1_T2starw.nii.gz"))
+    write(first.with_name(first.name.replace("run-1", "run-2")), arrays(9)[0])
+    prepare("gm_challenge", bids, tmp_path / "stated", 0.5, 40)
+    for path in bids.rglob("*.nii.gz"):
+        image = nib.load(path)
+        image.set_sform(image.affine, 0)
+        image.set_qform(image.affine, 0)
+        path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
+    s = prepare("gm_challenge", bids, tmp_path / "slices", 0.5, 40, orientation="grid")
+    twice = s.table.subject.eq("sub-9418").to_numpy(copy=True)
+    rescans = load_rescans(tmp_path / "slices")
+    assert not rescans[twice].isnan().any() and "(orientation: grid)" not in capsys.readouterr().out
+    assert np.array_equal(rescans, load_rescans(tmp_path / "stated"), equal_nan=True)
+
+
 # A data set of one's own
 
 

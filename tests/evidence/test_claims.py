@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from ada_repro.core import ROOT, named_rng
-from ada_repro.evidence.claims import CLAIMS, DIRECTIONS, all_of, any_of
+from ada_repro.evidence.claims import CLAIMS, DIRECTIONS, all_of, any_of, effect
 from ada_repro.evidence.judging import evidence_of, judge
 from ada_repro.evidence.scores import CELLS
 from ada_repro.evidence.verdicts import FALLS, OPEN, STANDS, TOLERANCE
@@ -282,7 +282,7 @@ def test_one_training_tells_nothing():
 
 
 def test_one_subject_tells_nothing_where_subjects_are_the_sample():
-    table = judge(evidence(subjects=1, noise=0.02), "one subject").set_index("claim")
+    table = judge(evidence(subjects=1, noise=0.005), "one subject").set_index("claim")
     assert (table.verdict.drop([*OVER_SEEDS, *EXACT]) == OPEN).all()
     assert not (table.verdict[[*OVER_SEEDS]] == OPEN).any()
 
@@ -325,7 +325,6 @@ SHARP = {  # what puts the value there, and the verdicts just below and just abo
     "S2": (lambda x: {"corner": x}, FALLS, STANDS),
     "S3": (lambda x: {"cost": {"touching": 40 / 3 / x}}, FALLS, STANDS),
     "S6a": (lambda x: {"rho": x}, FALLS, STANDS),
-    "S7": (lambda x: {"drift": dict.fromkeys(ARMS, x / 3)}, FALLS, STANDS),
 }
 
 
@@ -334,6 +333,30 @@ def test_the_verdict_turns_at_the_number_of_the_rule(key):
     told, below, above = SHARP[key]
     x = number(key)
     assert verdict(key, **told(0.99 * x)) == below and verdict(key, **told(1.01 * x)) == above
+
+
+def test_one_seed_is_noise_once_the_lower_end_is_above_the_number():
+    def drifting(x):
+        return {"drift": dict.fromkeys(ARMS, x / 3)}
+
+    unit = found("S7", **drifting(1.0))
+    for end, below, above in (("low", OPEN, STANDS), ("high", FALLS, OPEN)):
+        turn = number("S7") / unit[end]
+        assert [verdict("S7", **drifting(share * turn)) for share in (0.99, 1.01)] == [below, above]
+
+
+def test_more_arms_of_the_same_seeds_make_the_range_no_surer():
+    one, all_of_them = (found("S7", drift=dict.fromkeys(arms, 1.0)) for arms in (["none"], ARMS))
+    assert one["high"] / one["low"] == pytest.approx(all_of_them["high"] / all_of_them["low"])
+
+
+def test_what_is_told_of_the_most_alike_rescan_is_at_the_level_beside_it():
+    e = evidence(noise=0.4, pair={"gradcam": 2})
+    told = CLAIMS["S10"][1](e, 0.95)
+    low, high = effect(e.rescan, ["gradcam"], ["none"], "DSC_pair").ends(0.95)
+    wide = effect(e.rescan, ["gradcam"], ["none"], "DSC_pair").ends(1 - 0.05 / 6)  # five methods and Random window
+    assert (told["low"], told["high"]) == (low, high)
+    assert f"[{wide[0]:.2f}, {wide[1]:.2f}], as wide as 6 arms ask for" in told["why"]
 
 
 def test_numbers_of_the_paper_are_the_papers():

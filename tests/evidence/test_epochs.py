@@ -87,7 +87,9 @@ def test_one_fold_and_one_seed_tell_nothing():
 
 
 def test_without_random_windows_nothing_is_said_of_looking():
-    assert takes_looking(history(["gradcam", "none"]))["verdict"] == OPEN
+    for arms in (["gradcam", "none"], ["random"]):
+        assert takes_looking(history(arms))["verdict"] == OPEN
+        assert "nan" not in context_line(history(arms)) and "looking" not in context_line(history(arms))
 
 
 @pytest.mark.parametrize(

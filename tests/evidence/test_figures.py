@@ -299,6 +299,8 @@ def test_rules_pick_the_cases():
     ]
     assert loss[context_slice(scores, slices, 0)] == np.median(loss)
     assert best_method(pd.DataFrame({"arm": ["gradcam", "my_method", "none"], "DSC": [80, 81, 90]})) == "my_method"
+    others = ["gradcam", "least_vanilla", "shuffled.bare", "gradcam.bare", "random"]
+    assert best_method(pd.DataFrame({"arm": others, "DSC": [80, 81, 82, 83, 84]})) == "gradcam"
     assert best_method(pd.DataFrame({"arm": ["baseline", "none", "counting"], "DSC": [91, 80, 90]})) == "none"
 
 

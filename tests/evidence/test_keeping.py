@@ -13,6 +13,7 @@ from ada_repro.evidence.keeping import Study, complete_arms, keep_runs, read_all
 from ada_repro.evidence.kept import COST, NEEDED, OPTIONAL, PICTURES, core_seconds, is_finished
 from ada_repro.evidence.reproduced import publish
 from ada_repro.pipeline.params import read_params
+from ada_repro.train.runs import folder_hash
 
 STUDY = runs_of(["gradcam", "none.again"], ["NWU", "UCL"], [0, 1])
 PROFILE = {
@@ -335,3 +336,14 @@ def test_a_fold_is_text_where_runs_are_named():
 def test_seconds_of_a_core_by_hand():
     assert core_seconds({"seconds": 10, "threads": 2}) == 20 and core_seconds({"seconds": 10}) == 10
     assert core_seconds({"seconds": 10, "core_seconds": 6.5, "threads": 2}) == 6.5 and core_seconds({}) is None
+
+
+def test_scores_of_an_earlier_training_are_not_kept(data, tmp_path):
+    run = Run("none.again", "NWU", 0)
+    weights, scored = (data / stage / run.name for stage in ("runs", "scores"))
+    (weights / "best.safetensors").write_bytes(b"one")
+    (scored / "scored.json").write_text(json.dumps({"weights": folder_hash(weights, "*.safetensors")}))
+    assert is_finished(run, data)
+    (weights / "best.safetensors").write_bytes(b"another")
+    assert not is_finished(run, data) and run in keep_runs(REAL, data, tmp_path / "kept")
+    assert not (tmp_path / "kept" / f"{run.name}.zip").exists()

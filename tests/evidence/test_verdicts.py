@@ -14,6 +14,7 @@ from ada_repro.evidence.verdicts import (
     OPEN,
     STANDS,
     TOLERANCE,
+    SeedRange,
     against,
     expected_half_width,
     holm,
@@ -192,3 +193,27 @@ def test_stepping_down_ends():
     assert step_down(one(OPEN), "ab") == dict.fromkeys("ab", {"verdict": OPEN, "level": 0.975})
     assert step_down(one(STANDS), "abc")["a"]["level"] == pytest.approx(1 - 0.05 / 3)
     assert step_down(one(STANDS), []) == {}
+
+
+# The range over seeds
+SCATTER = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "skewed": lambda rng, shape: rng.exponential(size=shape),
+}
+
+
+@pytest.mark.parametrize("kind, n, shared", [*product(SCATTER, (2, 3, 5, 10), (0, 0.5, 1))])
+@pytest.mark.parametrize("level", [0.95, 0.997])
+def test_the_range_over_seeds_is_covered_however_alike_the_arms(kind, n, shared, level):
+    rng, draws = named_rng("seed range", kind, n), 20_000
+    common, own = SCATTER[kind](rng, (draws, 1, n)), SCATTER[kind](rng, (draws, 7, n))
+    found = np.ptp(shared**0.5 * common + (1 - shared) ** 0.5 * own, axis=2).mean(axis=1)
+    low, high = SeedRange(found, n).ends(level)
+    held = ((low <= found.mean()) & (found.mean() <= high)).mean()
+    assert held >= level - 4 * np.sqrt(level * (1 - level) / draws)
+
+
+def test_the_range_of_two_seeds_by_hand():
+    low, high = SeedRange(1.0, 2).ends(0.9)  # of two exponential draws: one more exponential
+    assert low == pytest.approx(1 / -np.log(0.05)) and high == pytest.approx(1 / -np.log(0.95))
+    assert np.isnan(SeedRange(1.0, 1).ends()).all()

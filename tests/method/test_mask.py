@@ -199,3 +199,13 @@ def test_what_draws_is_a_generator_on_the_cpu():
     for wrong in (0, np.random.default_rng(0)):
         with pytest.raises(ValueError, match="must be a torch.Generator"):
             build_mask(torch.zeros(1, 8, 8), 4, generator=wrong)
+
+
+@pytest.mark.parametrize("flat", ["random", "corner"])
+def test_a_map_that_is_flat_where_a_window_may_lie_is_flat(flat):
+    gm = torch.zeros(30, 16, 16, dtype=torch.bool)
+    gm[:, 6:10, 6:10] = True
+    corners, is_flat = choose_windows(gm.float(), 4, gm, "forbid", flat=flat, generator=named_generator("forbidden"))
+    assert is_flat.all()
+    assert (flat == "corner") == (corners == 0).all().item()
+    assert not (~build_mask(gm.float(), 4, gm, protect="forbid", flat=flat) & gm).any()

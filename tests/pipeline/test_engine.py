@@ -230,7 +230,7 @@ def test_a_fresh_clone_runs_every_stage_after_those_it_needs(fresh, monkeypatch)
     study, more = names_of("dvc.yaml"), [f"evidence/dvc.yaml:{n}" for n in names_of("evidence/dvc.yaml")]
     plain, whole = asked([]), asked(["dvc.yaml", "evidence/dvc.yaml"])
     assert sorted(plain) == sorted(asked(["dvc.yaml"])) == sorted(study) and sorted(whole) == sorted(study + more)
-    with_all_before = [*asked(["evidence/dvc.yaml"]), "figures", "weights"]
+    with_all_before = [*asked(["evidence/dvc.yaml"]), "weights"]
     assert sorted(with_all_before) == sorted(whole)
     with Repo() as repo:
         made_by = makers(repo)

@@ -8,13 +8,14 @@ import subprocess
 import sys
 import time
 from concurrent.futures import wait
+from contextlib import ExitStack
 
 import psutil
 import pytest
 import yaml
 from sharing import ENV, ROOT, hashes, python, wait_until
 
-from ada_repro.pipeline.executors import find_workers, free_gpus, lent_gpu, list_gpus, thread_workers
+from ada_repro.pipeline.executors import LENT, find_workers, lent_gpu, list_gpus, thread_workers
 from ada_repro.pipeline.guard import Task
 from ada_repro.pipeline.locks import held
 
@@ -25,7 +26,6 @@ START = [sys.executable, "-m", "ada_repro.pipeline.start"]
 def see_gpus(monkeypatch, told):
     "Let this process see other GPUs."
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", told)
-    free_gpus.cache_clear()
 
 
 @pytest.fixture
@@ -47,7 +47,14 @@ def test_each_command_has_a_gpu_of_its_own(monkeypatch, tasks):
         wait(workers.submit(task) for task in tasks)
     seen = [task.file("log").read_text().strip() for task in tasks]
     assert set(seen[:2]) == {"3", "5"}, "two at the same time"
-    assert set(seen) == {"3", "5"} and free_gpus().qsize() == 2
+    assert set(seen) == {"3", "5"} and not any(LENT.values())
+
+
+def test_more_commands_than_gpus_are_spread_evenly(monkeypatch):
+    see_gpus(monkeypatch, "0,1")
+    with ExitStack() as stack:
+        lent = [stack.enter_context(lent_gpu())["CUDA_VISIBLE_DEVICES"] for _ in range(5)]
+    assert sorted(lent[:4]) == ["0", "0", "1", "1"] and not any(LENT.values())
 
 
 @pytest.mark.parametrize("told, gpus", [("", []), ("7", ["7"]), ("0,1", ["0", "1"])])

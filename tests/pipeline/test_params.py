@@ -464,3 +464,21 @@ def test_a_misspelt_word_of_the_machine_is_left_to_the_first_stage(monkeypatch):
         pass
     with pytest.raises(ValueError, match="Did you mean exact"):
         check_spelling({"profile": {"machine": {"threads": 1, "exat": True}}}, set(RUNNER))
+
+
+@pytest.mark.parametrize("name, value", [("seed", 3), ("fold", "x"), ("kept_in", "data"), ("width", 16)])
+def test_a_variant_is_the_same_run_of_the_same_network(name, value):
+    params = deepcopy(params_of("smoke"))
+    params["variants"] = [{"arm": "gradcam.forbid", "protect": "forbid", name: value}]
+    with pytest.raises(ValueError, match=f"variants.gradcam.forbid.{name} would make it another run or network"):
+        check_params(params)
+
+
+@pytest.mark.parametrize(
+    "section, name, wrong", [("phantom", "subjects", 1), ("machine", "exact", 0), ("machine", "compile", 0)]
+)
+def test_what_would_leave_nobody_to_validate_or_be_taken_for_true(section, name, wrong):
+    params = deepcopy(params_of("smoke"))
+    params["profile"][section][name] = wrong
+    with pytest.raises(ValueError, match=f"^params.yaml: {section}.{name}"):
+        check_params(params)

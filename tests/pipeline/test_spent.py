@@ -81,6 +81,8 @@ def test_stages_that_ended_since_count_whoever_ran_them(tmp_path, monkeypatch):
         os.utime(note, (time.time() - age,) * 2)
     (tmp_path / "bare.json").write_text("{}")
     (tmp_path / "broken.json").write_text('{"core')
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "word.json").write_text('{"core_seconds": "long"}')
     assert noted_seconds(tmp_path, time.time() - 30) == 9.5 and noted_seconds(tmp_path / "no", 0) == 0
     monkeypatch.setattr(spent, "SHORTEST_S", 0)
     (tmp_path / "executed").mkdir()

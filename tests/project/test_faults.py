@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import platform
 import re
 import shutil
 import signal
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from functools import partial
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -30,7 +32,7 @@ from hostile import CRAFTED, KERNEL, MODEL, Evil, is_refused, legacy
 from nbformat.v4 import new_code_cell, new_notebook
 from sharing import ENV, ROOT, hashes, memory_grown_mb, one_line, python
 
-from ada_repro.core import STOP_AT, whole_file, whole_folder
+from ada_repro.core import STOP_AT, part_of, whole_file, whole_folder
 from ada_repro.data.phantom import phantom_slices
 from ada_repro.pipeline.engine import count_jobs
 from ada_repro.pipeline.locks import held, wait_for
@@ -260,6 +262,56 @@ def test_what_a_dead_process_left_is_swept_away(tmp_path):
         (f / "a").write_text("whole")
         x.write_text("whole")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["f", "x"]
+
+
+SWAPS = """
+import os
+from pathlib import Path
+from ada_repro.core import whole_folder
+replace = Path.replace
+def dies(self, to):
+    if '-old-' in str(to):
+        replace(self, to)
+        os.kill(os.getpid(), 9)
+Path.replace = dies
+with whole_folder(Path('f')) as f:
+    (f/'a').write_text('second')
+"""
+
+
+def test_killed_between_two_names_the_older_folder_comes_back(tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "a").write_text("first")
+    assert python(tmp_path, "-c", SWAPS)[0] == -9
+    assert not (tmp_path / "f").exists() and len(list(tmp_path.glob("*.part"))) == 2
+    part_of(tmp_path / "f")
+    assert (tmp_path / "f" / "a").read_text() == "first" and not list(tmp_path.glob("*.part"))
+
+
+def test_stopped_between_two_names_the_older_folder_stays(tmp_path, monkeypatch):
+    folder, replace, asked = tmp_path / "f", Path.replace, []
+    folder.mkdir()
+    (folder / "a").write_text("first")
+
+    def stopped(self, to):
+        asked.append(to)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return replace(self, to)
+
+    monkeypatch.setattr(Path, "replace", stopped)
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder) as f:
+        (f / "a").write_text("second")
+    assert (folder / "a").read_text() == "first" and not list(tmp_path.glob("*.part"))
+
+
+def test_what_another_machine_is_writing_is_left_alone(tmp_path):
+    host = platform.node()
+    theirs = [f"f.{host}-1-999999.part", f"f.{host}-x.part", f"f.{host}-old-x.part", f"g.{host}-999999.part"]
+    for name in (*theirs, f"f.{host}-999999.part"):
+        (tmp_path / name).touch()
+    part_of(tmp_path / "f")
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(theirs)
 
 
 # The runner

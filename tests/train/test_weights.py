@@ -96,6 +96,24 @@ def spoil_card(folder):
     (folder / "card.json").write_text("<<<<<<< HEAD")
 
 
+def change_card(**entries):
+    "A fault: other values on the card, of the arm or of all."
+
+    def fault(folder):
+        card = json.loads((folder / "card.json").read_text())
+        card["arms"]["gradcam"] |= {name: value for name, value in entries.items() if name != "width"}
+        card |= {name: value for name, value in entries.items() if name == "width"}
+        (folder / "card.json").write_text(json.dumps(card))
+
+    return fault
+
+
+def empty_entry(folder):
+    card = json.loads((folder / "card.json").read_text())
+    card["arms"]["gradcam"] = {}
+    (folder / "card.json").write_text(json.dumps(card))
+
+
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
@@ -104,6 +122,11 @@ def spoil_card(folder):
         (remove_file, "gradcam.safetensors: is missing"),
         (remove_card, "card.json: is missing"),
         (spoil_card, "card.json: is not a card"),
+        (empty_entry, "card.json: names no file of 'gradcam'"),
+        (change_card(file=3), "card.json: names no file of 'gradcam'"),
+        (change_card(sha256=None), "card.json: names no file of 'gradcam'"),
+        (change_card(width="8"), "card.json: is not a card"),
+        (change_card(width=5), "gradcam.safetensors: holds no network of width 5"),
     ],
 )
 def test_what_is_not_as_the_card_says_is_refused_in_one_line(written, fault, words):
