@@ -4,14 +4,19 @@ A part is put between `<!-- its name -->` and `<!-- end -->`, wherever a page ha
 """
 
 from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 
 from ada_repro.core import FIGURES, ROOT
 from ada_repro.data.tables import read_table
-from ada_repro.evidence.tables import needed_line
+from ada_repro.evidence.keeping import complete_arms, studies_of, take_back
+from ada_repro.evidence.scores import read_arms
+from ada_repro.evidence.tables import needed_line, table3, table4
 from ada_repro.evidence.verdicts import STANDS
 from ada_repro.method.arms import arm_name
+from ada_repro.pipeline.params import read_params
 
 PAGES = (ROOT / "README.md", ROOT / "docs" / "what_stands.md")
 STUDIES = {"simulated": "phantom-evidence", "real": "gm_challenge-evidence"}
@@ -149,10 +154,9 @@ def flips():
 SCHEDULES = {"real": "gm_challenge-schedule", "simulated": "phantom-schedule"}
 
 
-def schedule_columns(study):
-    "What a study at the paper's schedule has: heading -> a cell for each arm."
-    folder = FIGURES / "published" / study
-    table3, table4 = (read_table(folder / f"table{n}.csv").set_index("arm") for n in (3, 4))
+def schedule_columns(table3, table4):
+    "What a study at the paper's schedule has, out of its tables: heading -> a cell for each arm."
+    table3, table4 = table3.set_index("arm"), table4.set_index("arm")
     ends, lead = ["DSC", "DSC_low", "DSC_high"], ["DSC_minus_none", "DSC_minus_none_low", "DSC_minus_none_high"]
     columns = {
         "Table 3, paper": table3[["DSC_paper"]],
@@ -170,17 +174,38 @@ def schedule_columns(study):
     }
 
 
+def schedule_table(table3, table4, kind):
+    "Both tables of a study in one, beside the paper."
+    columns = schedule_columns(table3, table4)
+    arms = [arm for arm in columns["Table 4"] if arm != "counting"]
+    rows = [[arm_name(arm), *(cells[arm] for cells in columns.values())] for arm in arms]
+    return markdown([f"Arm, {kind}", *columns], rows)
+
+
 def schedule():
     "The studies at the paper's schedule, as far as they are published."
-    tables = []
-    for kind, study in SCHEDULES.items():
-        if not (FIGURES / "published" / study / "table4.csv").is_file():
-            continue
-        columns = schedule_columns(study)
-        arms = [arm for arm in columns["Table 4"] if arm != "counting"]
-        rows = [[arm_name(arm), *(cells[arm] for cells in columns.values())] for arm in arms]
-        tables.append(markdown([f"Arm, {kind}", *columns], rows))
+    folders = {kind: FIGURES / "published" / study for kind, study in SCHEDULES.items()}
+    tables = [
+        schedule_table(*(read_table(folder / f"table{n}.csv") for n in (3, 4)), kind)
+        for kind, folder in folders.items()
+        if (folder / "table4.csv").is_file()
+    ]
     return "\n\n".join(tables)
+
+
+def second_seed():
+    "The same from two seeds, of the arms that have both in every fold, out of what is kept of their runs."
+    study = studies_of(read_params(ROOT / "params.yaml"))[SCHEDULES["real"]]
+    runs = study.runs
+    folds, seeds = (list(dict.fromkeys(getattr(run, name) for run in runs)) for name in ("fold", "seed"))
+    with TemporaryDirectory() as place:
+        found = take_back(FIGURES / "published" / study.name / "runs", Path(place), study)
+        arms = complete_arms(runs, [run for run in runs if run not in found], seeds)
+        if not arms:
+            return "No arm has a second seed in every fold yet."
+        scores = read_arms(Path(place) / "scores", "scores.csv", ["baseline", *arms], folds, seeds)
+    papers = [read_table(FIGURES / "paper" / f"table{n}.csv") for n in (3, 4)]
+    return schedule_table(table3(scores, papers[0]), table4(scores, papers[1]), "real")
 
 
 def filled(text, name, part):
@@ -193,7 +218,7 @@ def filled(text, name, part):
 if __name__ == "__main__":
     for page in PAGES:
         text = page.read_text()
-        for part in (results, schedule, verdicts, scales, yardsticks, takes, flips):
+        for part in (results, schedule, second_seed, verdicts, scales, yardsticks, takes, flips):
             if f"<!-- {part.__name__} -->\n" in text:
                 text = filled(text, part.__name__, part())
         page.write_text(text)
