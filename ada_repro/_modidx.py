@@ -1069,6 +1069,10 @@ d = {
                 "5_evidence/tables.html#pair_components",
                 "ada_repro/evidence/tables.py",
             ),
+            "ada_repro.evidence.tables.stress_line": (
+                "5_evidence/tables.html#stress_line",
+                "ada_repro/evidence/tables.py",
+            ),
             "ada_repro.evidence.tables.table10": ("5_evidence/tables.html#table10", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table11": ("5_evidence/tables.html#table11", "ada_repro/evidence/tables.py"),
             "ada_repro.evidence.tables.table12": ("5_evidence/tables.html#table12", "ada_repro/evidence/tables.py"),

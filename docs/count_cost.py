@@ -77,6 +77,15 @@ def studies(params):
             yield name, list(dict.fromkeys([*study.runs, *records])), seconds
 
 
+def machines(folder):
+    "On what the trainings that are kept were run, in a sentence."
+    names = {}
+    for path in sorted(folder.glob("*/runs")):
+        told = kept_records(path).values()
+        names |= {f"{record['device']} {record['isa']}": None for record in told if "isa" in record}
+    return f"Trained one thread each on: {'; '.join(names)}." if names else ""
+
+
 def published(folder):
     "What the trainings of each published study took, in a sentence each."
     for path in sorted(folder.glob("*/cost.json")):
@@ -103,7 +112,7 @@ def main():
     "Write the page; what is wrong in one line."
     try:
         rows = [row_of(*study) for study in studies(read_params(ROOT / "params.yaml"))]
-        told = [*published(FIGURES / "published")]
+        told = [*published(FIGURES / "published"), "", machines(FIGURES / "published")]
     except (DataError, ValueError, OSError) as e:
         sys.exit(f"{e}")
     heads = [HEADS, ["---", *["---:"] * (len(HEADS) - 1)]] if rows else []

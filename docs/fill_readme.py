@@ -12,6 +12,7 @@ import pandas as pd
 from ada_repro.core import FIGURES, ROOT
 from ada_repro.data.tables import read_table
 from ada_repro.evidence.keeping import complete_arms, studies_of, take_back
+from ada_repro.evidence.pages import shown_number
 from ada_repro.evidence.scores import read_arms
 from ada_repro.evidence.tables import needed_line, table3, table4
 from ada_repro.evidence.verdicts import STANDS
@@ -31,11 +32,9 @@ def read(study, file):
 
 def with_ends(value, low, high):
     "A value and its interval, if it has one."
-    if pd.isna(value):
-        return "–"
     if pd.isna(low) or low == high:
-        return f"{value:.2f}"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        return shown_number(value)
+    return f"{shown_number(value)} [{shown_number(low)}, {shown_number(high)}]"
 
 
 def markdown(heads, rows):
@@ -102,7 +101,7 @@ def short_verdict(table, key):
     if key not in table.index:
         return "–"
     one = table.loc[key]
-    return f"**{one.verdict}**" if pd.isna(one.value) else f"**{one.verdict}** {one.value:.2f}"
+    return f"**{one.verdict}**" if pd.isna(one.value) else f"**{one.verdict}** {shown_number(one.value)}"
 
 
 def scales():
@@ -124,11 +123,11 @@ def yardsticks():
     _, tables = judged()
     said = []
     for study, table in zip(STUDIES, tables, strict=True):
-        if table.empty:
-            continue  # older than the yardsticks
-        names = ", ".join(table.index[table.verdict == STANDS])
-        said.append(f"on {study} scans {names or 'none'} of {len(table)}")
-    return f"Of the yardsticks, in which nothing can be ahead, stand: {'; '.join(said)}."
+        measured = table[table.value.notna()]
+        if len(measured):
+            names = ", ".join(measured.index[measured.verdict == STANDS])
+            said.append(f"{study} {names or 'none'} of {len(measured)}")
+    return f"False alarms among the yardsticks, where nothing can be ahead: {'; '.join(said)}."
 
 
 def takes():

@@ -94,8 +94,12 @@ COLORS = {
     "signed_gradcam": SAFE[6],
     "shuffled": "#661100",
     "least": "#117733",
+    "none.again": "#66a61e",
+    "gradcam.forbid": "#17becf",
+    "gradcam.bare": "#e7298a",
+    "random.bare": "#8e5bd6",
 }
-FREE = ["#8e5bd6", "#17becf", "#e7298a", "#66a61e", "#3b5b8c", "#c49c00", "#b03060", "#5f9ea0"]  # for arms not listed
+FREE = ["#3b5b8c", "#c49c00", "#b03060", "#5f9ea0", "#7f7f00", "#d1495b", "#00695c", "#9467bd"]  # for arms not listed
 
 
 # %% ../../nbs/5_evidence/07_figures.ipynb #c05c
@@ -103,7 +107,7 @@ def arm_colors(
     arms,  # Names of arms
 ) -> dict:  # arm -> colour
     "A colour for each arm, the same in all figures."
-    new = [arm for arm in arm_order([*SALIENCY, *arms]) if arm not in COLORS]
+    new = [arm for arm in arm_order([*SALIENCY, *sorted(arms)]) if arm not in COLORS]
     colors = COLORS | {arm: FREE[i % len(FREE)] for i, arm in enumerate(new)}
     return {arm: color for arm, color in colors.items() if arm in set(arms)}
 
@@ -618,9 +622,8 @@ def plot_lost(
     lost = dice_lost(stress).groupby(["stress", "arm"], sort=False).DSC_lost.mean().unstack()
     lost = lost[arm_order(stress.arm)].rename(columns=arm_name, index=stress_name)
     fig, ax = plt.subplots(figsize=(1.8 + 0.5 * lost.shape[1], 1.2 + 0.2 * len(lost)))
-    rounded = lost.round(1) + 0.0  # no -0.0
-    bar = {"label": "DSC lost [0-100]"}
-    show_numbers(ax, lost, annot=rounded, fmt=".1f", annot_kws={"size": 6.5}, linewidths=0.6, cbar_kws=bar)
+    look = {"annot": lost.round(1) + 0.0, "fmt": ".1f", "annot_kws": {"size": 6.5}}  # no -0.0
+    show_numbers(ax, lost, linewidths=0.6, cbar_kws={"label": "DSC lost [0-100]"}, **look)
     return fig
 
 
@@ -679,31 +682,40 @@ def plot_sensitivity(
 # %% ../../nbs/5_evidence/07_figures.ipynb #c23
 CAPTIONS = {  # the first lines below a figure
     "figure1": [
-        "Line: grey matter; orange: prediction. The slice is the one whose loss of DSC without context is the median "
-        "for the baseline; the method is the one with the highest DSC in Table 4."
+        "Line: grey matter; orange: prediction, where there is any. Of the first fold and seed the slice whose loss of "
+        "DSC without context is the median for the baseline; the method is the one with the highest DSC in Table 4."
     ],
     "figure2": [
-        "Line: mean over seeds; band: lowest to highest seed, each the mean over its folds. Where all epochs are "
-        "shown, black is the baseline, from which all arms start, and grey the epochs of the panel below."
+        "Line: mean over seeds; band, where there are several: lowest to highest seed, each the mean over its folds. "
+        "Where all epochs are shown, black is the baseline, from which all arms start, and grey the epochs of the "
+        "panel below. Table 3 takes the best epoch of each run by itself, so it lies above the lines."
     ],
-    "figure3": ["The training slice with the median grey matter area, first cycle."],
-    "figure4": ["Mean over training slices and seeds; chance: two windows thrown anywhere in the image."],
+    "figure3": [
+        "The training slice with the median grey matter area, first fold, seed and cycle: what each arm sees, and what "
+        "it hides. Shuffled and Least salient see with GradCam: that hides the window of another image, this the one "
+        "that matters least. Numbers: IoU of what two arms hide here; grey matter that is kept is not hidden."
+    ],
+    "figure4": ["1: the same window. Mean over training slices and seeds; chance: two windows thrown anywhere."],
+}
+
+# %% ../../nbs/5_evidence/07_figures.ipynb #c23b
+CAPTIONS |= {
     "figure5": [
-        "Points: means over slices and seeds; lines: the middle half. Left: squares right of circles look more at the "
-        "grey matter than their parent. Middle: left of the random pixels, a map found what matters. Right: near 1, "
-        "a map does not depend on what was learnt."
+        "Means over slices and seeds; lines: the middle half, no interval (Tables 9, 10). An arm is seen through its "
+        "method, a control through vanilla backprop. Left: squares right of circles look more at the grey matter than "
+        "their parent. Middle: left of random pixels, a map found what matters. Right: near 1, it ignores the weights."
     ],
     "figure6": [
-        "Mean DSC lost over slices and seeds. Read along a row: a more robust arm is darker. Holes: of all copies, "
-        "those near grey matter (params.yaml, stress)."
+        "Mean DSC lost over slices and seeds. Read along a row: a more robust arm is darker. Holes hide grey matter "
+        "too; of all copies those count that come near it (params.yaml, stress)."
     ],
     "figure7": [
-        "Mean IoU of the windows with the default's, 1: the choice moves nothing; first cycle, mean over seeds. "
-        "GM: grey matter; the sibling: an implementation of ADA for skin images by one of its authors."
+        "Mean IoU of the windows with the default's, 1: the choice moves nothing; first cycle, mean over seeds. GM: "
+        "grey matter; the sibling: an implementation of ADA for skin images by one of its authors."
     ],
     "figure8": [
-        "Validation DSC when all but the grey matter is set to zero. Lines and bands as in Figure 2, running means "
-        "where there are many epochs. The table with the rule is Table 13."
+        "Validation DSC when all but the grey matter is set to zero; with its context it is that of Figure 2. Lines "
+        "and bands as there, running means where there are many epochs. Table 13 has single epochs, and the rule."
     ],
 }
 

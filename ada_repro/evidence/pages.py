@@ -60,6 +60,8 @@ HEADS |= {
     "DSC_4": "Difference in DSC, Table 4",
     "p_holm_3": "p, Table 3",
     "p_holm_4": "p, Table 4",
+    "DSC_holes": "DSC under holes",
+    "DSC_scanner": "DSC under scanners",
     "lost_holes": "DSC lost, holes",
     "holes_minus_none": "DSC lost, holes, minus No hole",
     "lost_scanner": "DSC lost, scanner",
@@ -136,8 +138,9 @@ CAPTIONS |= {
         "Table 7: one open choice changed and the arm trained again, minus the arm as it is (params.yaml, variants)."
     ],
     "table8": [
-        "Table 8: DSC lost under other holes (copies that come near grey matter; params.yaml, stress, says to how many "
-        "mm) and other scanners, and that minus what No hole loses."
+        "Table 8: DSC under other holes (copies that come near grey matter, whose pixels they hide too; params.yaml, "
+        "stress, says to how many mm) and other scanners; what of the DSC without them is lost; and that minus what No "
+        "hole loses."
     ],
     "table9": [
         "Table 9: where an arm looks at its end, % of the saliency in the grey matter (GM), near it (params.yaml, "

@@ -18,6 +18,7 @@ __all__ = [
     "compared",
     "table6",
     "table7",
+    "stress_line",
     "table8",
     "table9",
     "table10",
@@ -234,16 +235,25 @@ def table7(
 
 
 # %% ../../nbs/5_evidence/05_tables.ipynb #c14
+def stress_line(
+    stress: pd.DataFrame,  # Of `evaluate_stress`, all arms and seeds
+) -> str:
+    "How many of the validation slices were stressed."
+    n = len(stress[["subject", "slice"]].drop_duplicates())
+    return f"Of the validation slices {n} are looked at, evenly spaced in each scan (params.yaml, stress)."
+
+
 def table8(
     stress: pd.DataFrame,  # Of `evaluate_stress`, all arms and seeds
-) -> pd.DataFrame:  # A row per arm: DSC lost to holes and to scanners, and that minus what No hole loses
-    "DSC lost under other holes and other scanners."
+) -> pd.DataFrame:  # A row per arm: DSC under holes and scanners, what is lost, and that minus what No hole loses
+    "DSC under other holes and other scanners."
     lost = dice_lost(stress)
     is_hole = lost.stress.str.startswith("hole_")
     table = []
     for arm in arm_order(stress.arm):
         row = {"arm": arm}
         for kind, rows in {"holes": lost[is_hole], "scanner": lost[~is_hole]}.items():
+            row |= interval(rows[rows.arm == arm], "DSC", f"DSC_{kind}")
             row |= interval(rows[rows.arm == arm], "DSC_lost", f"lost_{kind}")
             row |= interval(gap(rows, [arm], ["none"], "DSC_lost"), "DSC_lost", f"{kind}_minus_none")
         table.append(row)
@@ -353,5 +363,5 @@ def needed_line(
     said = []
     for row in table.itertuples():
         number = "more than 1000" if pd.isna(row.balanced) else f"{row.balanced}"
-        said.append(f"{row.difference:.2f} DSC {number} of each")
-    return f"To be told from nothing, as many seeds as subjects taken, a difference of {', '.join(said)}."
+        said.append(f"for {row.difference:.2f} DSC {number} of each")
+    return f"With as many subjects as seeds, telling a difference from nothing takes: {', '.join(said)}."
