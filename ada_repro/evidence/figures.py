@@ -692,8 +692,8 @@ CAPTIONS = {  # the first lines below a figure
     ],
     "figure3": [
         "The training slice with the median grey matter area, first fold, seed and cycle: what each arm sees, and what "
-        "it hides. Shuffled and Least salient see with GradCam: that hides the window of another image, this the one "
-        "that matters least. Numbers: IoU of what two arms hide here; grey matter that is kept is not hidden."
+        "it hides. Two controls see with GradCam: Shuffled hides another image's window, Least salient the one that "
+        "matters least. Numbers: IoU of what two arms hide here; grey matter that is kept is not hidden."
     ],
     "figure4": ["1: the same window. Mean over training slices and seeds; chance: two windows thrown anywhere."],
 }
