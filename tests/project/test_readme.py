@@ -52,7 +52,7 @@ def test_the_verdicts_are_those_of_the_figures_folder():
         claims = claims[~claims.claim.str.endswith(" A/A")]
         assert [claim for claim in rows if rows[claim][column] != "–"] == claims.claim.tolist()
         for row in claims.itertuples():
-            value = "–" if pd.isna(row.value) else f"{row.value:.2f}"
+            value = "–" if pd.isna(row.value) else f"{round(row.value, 2) + 0:.2f}"  # never -0.00
             assert rows[row.claim][column].startswith(f"**{row.verdict}** {value}")
 
 
