@@ -189,7 +189,7 @@ PAGE = """# Do the intervals cover?
 
 `python benchmarks/coverage.py` draws tables of seeds and subjects from known variance components, lays
 `crossed_interval` around the mean of each, and counts how often it holds the truth: {draws} tables a case, {cases}
-cases, all in `benchmarks/coverage.csv`. Beside it stands the percentile bootstrap over seeds and subjects that was
+cases (in `benchmarks/coverage.csv`, with those of the sections below but the last). Beside it stands the percentile bootstrap over seeds and subjects that was
 used here before ({resampled} of the tables, {resamples} resamples). The cases are {shares} mixtures of components
 (one source alone, mostly one, two, all three); three kinds of effects, for seeds, subjects and the rest alike
 (normal; lognormal, skewness 1.75; exponential, skewness 2); and three layouts (full; 3 to 28 slices a subject, the
@@ -203,7 +203,7 @@ interval called 99.7 % the column *strict* is the lowest coverage.
 
 The mean width, as a multiple of an interval that knows the components (normal effects, full tables, mean over the
 mixtures). No interval from two seeds is narrow: two numbers say little about their own spread. With five seeds and
-eight subjects the price for not knowing the components, nor that the effects are normal, is a factor of {factor}.
+eight subjects the price for knowing neither components nor distribution is a factor of {factor}.
 
 {wide}
 
@@ -215,15 +215,15 @@ person or more, otherwise drawn alike. Lowest of all: **{nested_lowest} %**; {ne
 
 {nested}
 
+What is not promised: subjects with a very heavy tail (lognormal, skewness 6.2, nothing else varies). There it covers
+{heavy} % (of 99.7 promised, {heavy_strict}): most samples do not show such a tail.
+
 ## The range over seeds
 
 S7 asks how far the seeds of an arm lie apart. `SeedRange` around the mean range of seven arms that share their seeds:
 the lowest coverage where nothing, half, or all of what a seed does is common to the arms.
 
 {ranges}
-
-What is not promised: subjects with a very heavy tail (lognormal, skewness 6.2, nothing else varies). There it covers
-{heavy} %: most samples do not show such a tail.
 """
 
 
@@ -310,6 +310,7 @@ def page(
         wide=markdown(wide),
         factor=plain.crossed_width[5, 8].round(1),
         heavy=f"{100 * heavy.crossed.min():.0f} to {100 * heavy.crossed.max():.0f}",
+        heavy_strict=f"{100 * heavy.strict.min():.0f} to {100 * heavy.strict.max():.0f}",
     )
 
 

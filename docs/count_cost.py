@@ -21,7 +21,7 @@ TITLE = """# What a study costs
 Core hours of the trainings of each study, one core a training, as their records tell; then how many hours the whole
 study would take on so many cores at once, with each baseline before its arms. Below, the published studies whose runs
 are not kept one by one. Of a training that was interrupted the last start counts. Older records hold the clock's
-seconds alone: a training that shared its core with others counts for more. One that is not there yet counts as the
+seconds alone: of those, trainings that shared a core are overcounted. One that is not there yet counts as the
 median of its kind. Made by `python docs/count_cost.py`.
 """
 
