@@ -51,7 +51,7 @@ STRESS: dict[str, Callable] = {}
 
 
 def stress(
-    **levels,  # Name of the stress -> how strong it is
+    **levels,  # Name of the stress -> how strong it is: a hole's side in mm, else in the unit its function names
 ) -> Callable:  # Decorator for `f(image, generator, spacing_mm, level)`: slice (1, 1, H, W) -> copies (K, 1, H, W)
     "Put a stress into the registry, under a name for each strength."
 

@@ -69,7 +69,7 @@ SALIENCY: dict[str, Callable] = {}
 
 
 def saliency_method(
-    f: Callable,  # `f(score, x, layer)` -> maps (B, 1, H, W)
+    f: Callable,  # `f(score, x, layer)` -> maps (B, 1, H, W), as in the table above
 ) -> Callable:  # The same function
     "Put a method into the registry under its own name."
     SALIENCY[f.__name__] = f
