@@ -47,7 +47,7 @@ import re
 import shutil
 import time
 from collections.abc import Hashable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -82,9 +82,8 @@ class DataError(Exception):
         fault: str,  # What is wrong with it
         remedy: str,  # What to do about it
     ):
-        name = str(where)
-        name = name if name.isprintable() else ascii(name)[1:-1]  # a line end in a file's name
-        super().__init__(f"{name}: {fault}. {remedy}.")
+        line = f"{where}: {fault}. {remedy}."  # a name in it may hold a line end, or no UTF-8
+        super().__init__("".join(c if c.isprintable() else ascii(c)[1:-1] for c in line))
 
 
 # %% ../nbs/00_core.ipynb #k02
@@ -304,6 +303,7 @@ def whole_folder(
     path: Path,  # The folder to make; an older one is replaced
 ):
     "A folder that appears only when everything in it has been written."
+    path = path.resolve()  # a link to a folder stays one
     tmp = part_of(path)
     old = tmp.with_name(tmp.name.replace(f"-{os.getpid()}.part", f"-old-{os.getpid()}.part"))
     remove(tmp)
@@ -317,7 +317,8 @@ def whole_folder(
         if old.exists() and not path.exists():
             old.replace(path)
         for p in (tmp, old):
-            shutil.rmtree(p, ignore_errors=True)
+            with suppress(OSError):
+                remove(p)
 
 
 @contextmanager
@@ -356,11 +357,11 @@ def whole_files(
 # %% ../nbs/00_core.ipynb #c22n
 def write_json(
     path: Path,  # File to write
-    record,  # Anything JSON can hold
+    record,  # Anything JSON can hold, and numbers of numpy
 ):
     "A JSON file, whole or not at all."
     with whole_file(path) as tmp:
-        tmp.write_text(json.dumps(record, indent=1) + "\n")
+        tmp.write_text(json.dumps(record, indent=1, default=operator.methodcaller("item")) + "\n")
 
 
 # %% ../nbs/00_core.ipynb #u02

@@ -189,9 +189,9 @@ PAGE = """# Do the intervals cover?
 
 `python benchmarks/coverage.py` draws tables of seeds and subjects from known variance components, lays
 `crossed_interval` around the mean of each, and counts how often it holds the truth: {draws} tables a case, {cases}
-cases (in `benchmarks/coverage.csv`, with those of the sections below but the last). Beside it stands the percentile bootstrap over seeds and subjects that was
-used here before ({resampled} of the tables, {resamples} resamples). The cases are {shares} mixtures of components
-(one source alone, mostly one, two, all three); three kinds of effects, for seeds, subjects and the rest alike
+cases (in `benchmarks/coverage.csv`, with those of the sections below but the last). Beside it stands the percentile
+bootstrap over seeds and subjects that was used here before ({resampled} of the tables, {resamples} resamples). The
+cases are {shares} mixtures of components (one source alone, mostly one, two, all three); three kinds of effects, for seeds, subjects and the rest alike
 (normal; lognormal, skewness 1.75; exponential, skewness 2); and three layouts (full; 3 to 28 slices a subject, the
 mean over slices; one cell in eight missing).
 

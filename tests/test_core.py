@@ -1,5 +1,6 @@
 "The checks of arguments: what they take, and the one line they say to the rest. Names of runs."
 
+import json
 import subprocess
 import sys
 from itertools import product
@@ -16,6 +17,8 @@ from ada_repro.core import (
     check_number,
     check_tensor,
     run_named,
+    whole_folder,
+    write_json,
 )
 from ada_repro.measure.metrics import as_numbers
 from ada_repro.method.mask import check_generator
@@ -200,6 +203,34 @@ def test_whatever_came_is_shown_on_one_line(value):
 def test_a_line_end_in_a_name_makes_no_second_line():
     assert str(DataError("a\nb.nii.gz", "is missing", "Put it there")) == "a\\nb.nii.gz: is missing. Put it there."
     assert str(DataError("süd/1.nii", "is missing", "Put it there")).startswith("süd/1.nii: ")
+
+
+@pytest.mark.parametrize(
+    "word, shown", [("a\nb", r"a\nb"), ("\x1b[31m", r"\x1b[31m"), ("\udcff", r"\udcff"), ("\u2028", r"\u2028")]
+)
+def test_no_word_of_a_message_makes_a_second_line(word, shown):
+    line = str(DataError("süd", f"has several masks: {word}", f"Leave {word}"))
+    assert line == f"süd: has several masks: {shown}. Leave {shown}." and line.encode()
+
+
+def test_numbers_of_numpy_are_numbers_in_a_file(tmp_path):
+    told = {"a": np.int64(2), "b": (np.float32(0.5), np.bool_(True)), "c": torch.tensor(3), "d": 0.1}
+    write_json(tmp_path / "a.json", told)
+    assert json.loads((tmp_path / "a.json").read_text()) == {"a": 2, "b": [0.5, True], "c": 3, "d": 0.1}
+
+
+@pytest.mark.parametrize("there", ["nothing", "folder", "file"])
+def test_a_link_to_a_folder_stays_one(there, tmp_path):
+    (tmp_path / "link").symlink_to("scratch")
+    if there == "folder":
+        (tmp_path / "scratch").mkdir()
+        (tmp_path / "scratch" / "old").touch()
+    if there == "file":
+        (tmp_path / "scratch").touch()
+    with whole_folder(tmp_path / "link") as folder:
+        (folder / "new").touch()
+    assert (tmp_path / "link").is_symlink() and [p.name for p in (tmp_path / "scratch").iterdir()] == ["new"]
+    assert {p.name for p in tmp_path.iterdir()} == {"link", "scratch"}
 
 
 def test_numbers_that_are_not_all_there():

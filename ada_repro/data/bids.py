@@ -5,6 +5,8 @@
 # %% auto #0
 __all__ = [
     "BY_DEFAULT",
+    "DERIVED",
+    "NO_MASK",
     "DEPTH",
     "OPEN_BIDS",
     "OPEN_VALIDATION",
@@ -15,9 +17,12 @@ __all__ = [
     "mask_of",
     "session_of",
     "rescan_of",
+    "is_scan",
+    "namesake_fault",
     "find_scans",
     "BidsFolder",
     "session_subjects",
+    "without_scans",
     "read_bids",
     "natural",
     "gm_challenge",
@@ -42,7 +47,7 @@ from ada_repro.data.subjects import (
 )
 
 from ..core import DataError, check_choice, check_number
-from .files import ENDINGS, check_name, list_folder, stem
+from .files import ENDINGS, check_name, distinct, is_folder, list_folder, stem
 from .plausible import GREY_MATTER, Limits
 
 
@@ -62,6 +67,8 @@ class Bids:
     contrast: str = "brighter"  # As in `Limits`
 
     def __post_init__(self):
+        if hasattr(self.area_mm2, "tolist"):  # an array
+            object.__setattr__(self, "area_mm2", self.area_mm2.tolist())
         check_number("val_share", self.val_share, 0, 1)
         check_number("width_to_depth", self.width_to_depth, 0)
         check_number("outside_cord", self.outside_cord, 0, 1)
@@ -70,8 +77,7 @@ class Bids:
         if not self.any_area:
             if not isinstance(self.area_mm2, (list, tuple)) or len(self.area_mm2) != 2:
                 raise ValueError(f"area_mm2 must be a lowest and a highest area, or none, not {self.area_mm2!r}")
-            check_number("area_mm2", self.area_mm2[1], 0)
-            check_number("area_mm2", self.area_mm2[0], 0, self.area_mm2[1])
+            check_number("area_mm2", self.area_mm2[0], 0, check_number("area_mm2", self.area_mm2[1], 0))
         for name in ("image_suffix", "label_suffix", "cord_suffix"):
             suffix = getattr(self, name)
             if not isinstance(suffix, str) or not re.fullmatch(r"\w[\w.-]*", suffix):
@@ -91,6 +97,8 @@ class Bids:
 BY_DEFAULT = Bids()
 
 # %% ../../nbs/1_data/08_bids.ipynb #b07
+DERIVED = re.compile(r"_(space|desc|res|den|label|atlas)-")  # In the name of what was computed
+NO_MASK = "no mask"  # Why a session is left out
 DEPTH = 3  # Folders between a person's and a scan: session and kind, and one more
 
 
@@ -105,7 +113,7 @@ def find_images(
             continue
         if ENDINGS.search(p.name):
             found.append(p)
-        elif depth and p.is_dir() and not folder.resolve().is_relative_to(p.resolve()):
+        elif depth and is_folder(p) and not folder.resolve().is_relative_to(p.resolve()):
             found += find_images(p, depth - 1)
     return found
 
@@ -120,7 +128,7 @@ def derived_folders(
     if not depth:
         return found
     for p in list_folder(folder):
-        is_own = p.is_dir() and not folder.resolve().is_relative_to(p.resolve())
+        is_own = is_folder(p) and not folder.resolve().is_relative_to(p.resolve())
         if is_own and not p.name.startswith((".", "sub-")):
             found += derived_folders(p, depth - 1)
     return found
@@ -130,9 +138,8 @@ def find_masks(
     folder: Path,  # BIDS folder
 ) -> dict:  # Name without ending -> paths, one per folder it lies in
     "All files that may be masks: beside the scans, and in `derivatives` and its folders."
-    derivatives = folder / "derivatives"
-    roots = [folder]
-    if derivatives.is_dir():
+    roots, derivatives = [folder], folder / "derivatives"
+    if is_folder(derivatives, needed=True):
         roots += derived_folders(derivatives)
     found = {}
     for root in roots:
@@ -150,13 +157,12 @@ def mask_of(
     suffix: str,  # Of the masks
     masks: dict,  # Of `find_masks`
 ) -> Path:  # None where there is none
-    "The mask of a scan; `DataError` where there are several, or where its name is not UTF-8."
+    "The mask of a scan; `DataError` where there are several."
     name = stem(scan)
     paths = [*masks.get(f"{name}_{suffix}", []), *masks.get(f"{name.removesuffix(image_suffix)}{suffix}", [])]
+    paths = distinct(paths) if len(paths) > 1 else paths
     if len(paths) > 1:
         raise DataError(scan, f"has several masks: {' and '.join(map(str, paths))}", "Leave the one that counts")
-    for path in paths:
-        check_name(path)
     return paths[0] if paths else None
 
 
@@ -164,8 +170,11 @@ def mask_of(
 def session_of(
     scan: Path,  # Scan
 ) -> str:  # 'sub-01_ses-2', or 'sub-01' where there are no sessions
-    "The sitting in which a scan was made."
-    return re.match(r"sub-[^_]+(_ses-[^_]+)?", stem(scan))[0]
+    "The sitting in which a scan was made; `DataError` for `sub-_T2w.nii.gz`."
+    found = re.match(r"sub-[^_]+(_ses-[^_]+)?", stem(scan))
+    if not found:
+        raise DataError(scan, "names nobody", "Name the person, as in sub-01_T2starw.nii.gz, and the folder alike")
+    return found[0]
 
 
 def rescan_of(
@@ -182,24 +191,55 @@ def rescan_of(
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b16
+def is_scan(
+    path: Path,  # NIfTI file
+    suffix: str,  # Of the scans
+) -> bool:
+    "Whether its name is that of a scan; `DataError` where large and small letters alone make the difference."
+    name, fault = stem(path), f"differs from a scan sub-*_{suffix} in large and small letters"
+    found = name.startswith("sub-") and name.endswith(f"_{suffix}")
+    if not found and name.lower().startswith("sub-") and name.lower().endswith(f"_{suffix.lower()}"):
+        raise DataError(path, fault, "Rename it")
+    return found
+
+
+def namesake_fault(
+    path: Path,  # Scan
+    first: Path,  # Another of its name, in another folder
+    person: str,  # Whose folder both lie in
+) -> DataError:
+    "Two scans of one name, whose masks nobody could tell apart."
+    name, remedy = stem(path), "Rename one of them, or remove it"
+    session = next((part for part in path.parts if part.startswith("ses-")), "")
+    if session and "_ses-" not in name:
+        remedy = f"Put the session into the names: {person}_{session}{name.removeprefix(person)}"
+    return DataError(path, f"has the name of another scan, {first}", remedy)
+
+
+# %% ../../nbs/1_data/08_bids.ipynb #b16f
 def find_scans(
     folder: Path,  # BIDS folder
     suffix: str,  # Of the scans
-) -> dict:  # Session -> its scans
-    "The scans of all people, by session; `DataError` for one that lies in the folder of somebody else."
+) -> dict:  # Session -> its scans; none under the name of somebody who has none
+    "The scans of all people, by session; `DataError` for one whose name is that of somebody else, or of another scan."
     sessions = {}
     for person in people_folders(folder):
+        first_of = {}
         for path in find_images(person):
-            if not stem(path).endswith(f"_{suffix}") or not path.name.startswith("sub-"):
+            if not is_scan(path, suffix):
                 continue
-            check_name(path)
+            check_name(path, folder)
             if not path.name.startswith(f"{person.name}_"):
                 fault = f"lies in the folder of {person.name}, and is named after somebody else"
                 raise DataError(path, fault, "Move it, or rename it")
-            scans = sessions.setdefault(session_of(path), [])
             scan = path.with_name(f"{stem(path)}.nii.gz")
-            if scan not in scans:
-                scans.append(scan)
+            first = first_of.setdefault(stem(path), scan)
+            if first != scan and len(distinct([first, scan])) > 1:
+                raise namesake_fault(path, first, person.name)
+            if first is scan:
+                sessions.setdefault(session_of(path), []).append(scan)
+        if not first_of:
+            sessions[person.name] = []
     return sessions
 
 
@@ -208,6 +248,7 @@ def find_scans(
 class BidsFolder:
     "What is found in a BIDS folder, and how it is to be read."
 
+    folder: Path  # Where
     how: Bids  # How
     sites: dict  # Of `read_participants`
     masks: dict  # Of `find_masks`
@@ -217,8 +258,11 @@ class BidsFolder:
         scan: Path,  # Scan
         suffix: str,  # Of the mask
     ) -> Path:  # None where there is none
-        "A mask of a scan."
-        return mask_of(scan, self.how.image_suffix, suffix, self.masks)
+        "A mask of a scan; `DataError` where there are several, or where its name is not UTF-8."
+        path = mask_of(scan, self.how.image_suffix, suffix, self.masks)
+        if path:
+            check_name(path, self.folder)
+        return path
 
     def cord(
         self,
@@ -264,19 +308,35 @@ def session_subjects(
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b19
+def without_scans(
+    found: BidsFolder,  # Where they lie
+    sessions: dict,  # Of `find_scans`
+) -> dict:  # Of names: why they are left out
+    "Whoever has no scan, and the masks that are named after a scan that is not there."
+    image, label = f"_{found.how.image_suffix}", f"_{found.how.label_suffix}"
+    missing = {session: f"no scan *{image}" for session, scans in sessions.items() if not scans}
+    for name in found.masks:
+        scan = name.removesuffix(label)
+        if name.endswith(image + label) and scan not in found.masks and not DERIVED.search(scan):
+            missing[scan] = "a mask, but no scan of that name"
+    return missing
+
+
+# %% ../../nbs/1_data/08_bids.ipynb #b19r
 def read_bids(
     folder: Path,  # BIDS folder
     how: Bids,  # How to read it
-) -> tuple:  # Subjects, all of them training; names of the sessions without a mask
+) -> tuple:  # Subjects, all of them training; whoever is left out: {session: why}
     "Who was scanned where, and which masks belong to which scan."
-    found = BidsFolder(how, read_participants(folder), find_masks(folder))
-    subjects, left_out = [], []
-    for session, scans in find_scans(folder, how.image_suffix).items():
+    found = BidsFolder(folder, how, read_participants(folder), find_masks(folder))
+    sessions = find_scans(folder, how.image_suffix)
+    subjects, left_out = [], {}
+    for session, scans in sessions.items():
         labelled = session_subjects(found, session, scans)
         subjects += labelled
         if not labelled:
-            left_out.append(session)
-    return subjects, left_out
+            left_out[session] = NO_MASK
+    return subjects, left_out | without_scans(found, sessions)
 
 
 # %% ../../nbs/1_data/08_bids.ipynb #b21
@@ -334,8 +394,8 @@ def bids(
 ) -> list:
     "A BIDS folder of one's own; a share of the people validates."
     subjects, left_out = read_bids(folder, how)
-    if not subjects and left_out:
-        fault = f"has {len(left_out)} sessions with scans *_{how.image_suffix}, but no mask *_{how.label_suffix}"
+    if not subjects and (unmasked := [*left_out.values()].count(NO_MASK)):
+        fault = f"has {unmasked} sessions with scans *_{how.image_suffix}, but no mask *_{how.label_suffix}"
         raise DataError(folder, fault, f"Correct label_suffix; {name_mask_suffixes(folder, how.image_suffix)}")
     if not people_folders(folder):
         raise DataError(folder, "has no folders sub-*", "Put a folder for each person right there")

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "WRITTEN",
     "check_folder",
     "list_subjects",
     "list_left_out",
@@ -13,9 +14,11 @@ __all__ = [
     "check",
     "count_dropped",
     "inventory_table",
+    "check_out",
     "check_request",
     "report_settings",
     "write_slices",
+    "check_sides",
     "prepare",
     "guess_dataset",
     "as_typed",
@@ -34,10 +37,10 @@ import numpy as np
 import pandas as pd
 
 from ..core import DataError, check_choice, check_number, whole_folder, write_json
-from .bids import BY_DEFAULT, OPEN_BIDS, Bids, bids, read_bids
-from .crop import Rescans, cut_slices, write_rescans
-from .files import list_folder, raise_first
-from .slices import Slices, check_split, held_out, load_slices
+from .bids import BY_DEFAULT, NO_MASK, OPEN_BIDS, Bids, bids, read_bids
+from .crop import Rescans, add_rescan, cut_slices, leave_out_copies, write_rescans
+from .files import can_be_read, check_makeable, is_folder, is_there, list_folder, raise_first
+from .slices import Slices, check_split, held_out, load_slices, split_by_fold
 from .subjects import DATASETS, Subject, scgm, walk
 from .tables import save_table
 from .volume import Volume
@@ -51,7 +54,7 @@ def check_folder(
     "`DataError` for an unknown name, and for a folder with nothing in it."
     if dataset not in DATASETS:
         raise DataError(f"dataset {dataset!r}", "is not known", f"Known are {', '.join(DATASETS)}")
-    if not raw.is_dir():
+    if not is_there(raw):
         raise DataError(raw, "is not a folder", f"Put the {dataset} data there")
     if not list_folder(raw):
         raise DataError(raw, "is empty", f"Put the {dataset} data there")
@@ -77,11 +80,13 @@ def list_left_out(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Its folder
     how: Bids = BY_DEFAULT,  # How to read the data set `bids`
-) -> list:  # Names of sessions
-    "The sessions of a BIDS folder that have no mask."
+) -> list:  # Names of sessions; of people with `: no scan` behind
+    "The sessions of a BIDS folder that have no mask, and the people in it who have no scan."
     if dataset not in ("bids", "gm_challenge"):
         return []
-    return read_bids(Path(raw), how if dataset == "bids" else OPEN_BIDS)[1]
+    left_out = read_bids(Path(raw), how if dataset == "bids" else OPEN_BIDS)[1]
+    names = [name if why == NO_MASK else f"{name}: {why}" for name, why in left_out.items()]
+    return [name if name.isprintable() else ascii(name)[1:-1] for name in names]
 
 
 def check_dataset(
@@ -92,8 +97,10 @@ def check_dataset(
 ):
     "A glance before long work: a known name, people in the folder (a phantom is still to be made), sites of that name."
     subjects = scgm(Path(raw)) if dataset == "phantom" else list_subjects(dataset, raw, how)
+    people = pd.DataFrame([{"person": s.person, "site": s.site, "split": s.split} for s in subjects])
     for fold in folds:
         sites = held_out([s.site for s in subjects], fold, raw)
+        check_split(f"{raw}, fold {fold}", split_by_fold(people, fold, raw))
         validate = {s.site in sites if sites else s.split == "val" for s in subjects}
         if len(validate) == 1:
             nobody = "trains" if True in validate else "validates"
@@ -137,14 +144,18 @@ def check(
     how: Bids = BY_DEFAULT,  # How to read the data set `bids`
     orientation: str = "header",  # As for `read_volume`
 ) -> list:
-    "All problems of a data set, one line each."
-    problems = []
+    "All problems of a data set, one line each. What is wrong with a rescan is noted: nothing else hangs on it."
+    problems, rescans = [], Rescans(orientation)
     rows = [] if rows is None else rows
     try:
         for s, v, faults in walk(list_subjects(dataset, raw, how=how), orientation, dataset):
             problems += map(str, faults)
             if v:
                 rows.append(inventory_row(s, v))
+                rescans.look(s, v)
+        leave_out_copies(rescans)
+        for row in rows[-1:]:
+            row["notes"] += rescans.notes
     except DataError as e:
         problems.append(str(e))
     return problems
@@ -190,6 +201,25 @@ def inventory_table(
 
 
 # %% ../../nbs/1_data/10_datasets.ipynb #c37c
+WRITTEN = {"images.npy", "targets.npy", "slices.csv", "report.json", "rescans.npy", "rescans.json"}  # By `prepare`
+
+
+def check_out(
+    raw: Path,  # Folder of the raw files, resolved
+    out: Path,  # Folder to make, resolved
+):
+    "`ValueError` for raw data that would be replaced, `DataError` for any other files, or for what cannot be made."
+    if raw.is_relative_to(out):
+        raise ValueError(f"{out} would replace raw data in {raw}: choose another folder")
+    if can_be_read(out):
+        raise DataError(out, "is a file", "Choose another folder")
+    names = {p.name for p in list_folder(out)} if is_folder(out) else set()
+    if names - WRITTEN and not {"slices.csv", "report.json"} <= names:
+        fault = f"holds what prepare did not write, such as {min(names - WRITTEN)}, and would be replaced"
+        raise DataError(out, fault, "Choose another folder")
+    check_makeable(out)
+
+
 def check_request(
     raw: Path,  # Folder of the raw files
     out: Path,  # Folder to make
@@ -201,8 +231,7 @@ def check_request(
     check_number("spacing_mm", spacing_mm, 0, ends="(]")
     check_number("crop_px", crop_px, 8, whole=True)
     check_choice("orientation", orientation, ("header", "grid"))
-    if raw.resolve().is_relative_to(out.resolve()):
-        raise ValueError(f"{out} would replace the raw data in {raw}: choose another folder")
+    check_out(raw.resolve(), out.resolve())
 
 
 # %% ../../nbs/1_data/10_datasets.ipynb #c37s
@@ -242,6 +271,21 @@ def write_slices(
 
 
 # %% ../../nbs/1_data/10_datasets.ipynb #c37x
+def check_sides(
+    raw: Path,  # For the message
+    subjects: list,  # Of the data set
+    table: pd.DataFrame,  # Of its slices
+    rows: list,  # Its inventory, a dict per subject
+):
+    "`DataError` where nothing is left of those who train, or of those who validate."
+    sides = sorted({s.split for s in subjects} - set(table.split))
+    if sides:
+        words = " and ".join({"train": "training", "val": "validation"}[side] for side in sides)
+        dropped = count_dropped([row for row in rows if row["split"] in sides])
+        raise DataError(raw, f"has no slice left for {words} (dropped: {dropped})", "Correct the masks, or add people")
+
+
+# %% ../../nbs/1_data/10_datasets.ipynb #c37p
 def prepare(
     dataset: str,  # A name in `DATASETS`
     raw: Path,  # Folder of the raw files
@@ -257,17 +301,18 @@ def prepare(
     how = Bids(**bids_options)
     parts, rows, manifest = [], [], {}
     rescans = Rescans(orientation)
-    for s, v, faults in walk(list_subjects(dataset, raw, how), orientation, dataset):
+    subjects = list_subjects(dataset, raw, how)
+    for s, v, faults in walk(subjects, orientation, dataset):
         raise_first(faults)
         *part, dropped = cut_slices(s, v, spacing_mm, crop_px)
         parts.append(part)
-        rescans.add(s, v, part[-1], crop_px)
+        add_rescan(rescans, s, v, part[-1], crop_px)
         rows.append(inventory_row(s, v) | {"kept": len(part[-1]), "dropped": dropped})
         manifest |= {str(p.relative_to(raw)): digest for p, digest in v.files.items()}
     images, targets, tables = zip(*parts, strict=True)
     slices = Slices(np.concatenate(images), np.concatenate(targets), pd.concat(tables))
-    if not len(slices.table):
-        raise DataError(raw, "has no slice in which most raters mark anything", "Give masks that mark something")
+    check_sides(raw, subjects, slices.table, rows)
+    leave_out_copies(rescans)
     left_out = list_left_out(dataset, raw, how)
     settings = report_settings(dataset, how, left_out, orientation, spacing_mm=spacing_mm, crop_px=crop_px)
     with whole_folder(out) as tmp:
@@ -285,7 +330,7 @@ def guess_dataset(
     name = folder.absolute().name
     if name in DATASETS:
         return name
-    return "gm_challenge" if any(folder.glob("sub-*")) else "scgm"
+    return "gm_challenge" if is_folder(folder) and any(folder.glob("sub-*")) else "scgm"
 
 
 def as_typed(
@@ -313,11 +358,14 @@ def main(
     for option in fields(Bids):
         n = "+" if option.name == "area_mm2" else None
         kind = str if option.type is str else as_typed  # a suffix may look like a number
-        parser.add_argument(f"--{option.name}", nargs=n, type=kind, default=option.default, help="of `bids`")
+        parser.add_argument(f"--{option.name}", nargs=n, type=kind, default=argparse.SUPPRESS, help="of `bids`")
     told = parser.parse_args(argv)
-    dataset = told.dataset or guess_dataset(told.folder)
+    options = {option.name: getattr(told, option.name) for option in fields(Bids) if hasattr(told, option.name)}
+    dataset = told.dataset or ("bids" if options else guess_dataset(told.folder))
     try:
-        how = Bids(**{option.name: getattr(told, option.name) for option in fields(Bids)})
+        if options and dataset != "bids":
+            raise ValueError(f"--{min(options)} is an option of bids, not of {dataset}: leave it out")
+        how = Bids(**options)
     except ValueError as e:
         print(e)
         return 1

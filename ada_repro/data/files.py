@@ -24,18 +24,24 @@ __all__ = [
     "can_be_read",
     "is_there",
     "find_nifti",
+    "distinct",
     "list_folder",
+    "is_folder",
+    "check_makeable",
     "check_name",
     "read_bytes",
 ]
 
 # %% ../../nbs/1_data/01_files.ipynb #f02
+import os
 import re
+import unicodedata
 import zlib
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
-from ..core import DataError
+from ..core import DataError, part_of, remove
 
 
 # %% ../../nbs/1_data/01_files.ipynb #f05
@@ -178,6 +184,21 @@ def find_nifti(
     return found[0] if found else path
 
 
+# %% ../../nbs/1_data/01_files.ipynb #f15d
+def distinct(
+    paths: list,  # NIfTI files
+) -> list:
+    "The first of those that are one file, by a link."
+    found = {}
+    for path in paths:
+        try:
+            stat = find_nifti(path).stat()
+            found.setdefault((stat.st_dev, stat.st_ino), path)
+        except OSError:  # then `read_bytes` says why
+            found[path] = path
+    return list(found.values())
+
+
 # %% ../../nbs/1_data/01_files.ipynb #f15l
 def list_folder(
     folder: Path,  # Folder
@@ -186,14 +207,47 @@ def list_folder(
     try:
         return sorted(folder.iterdir())
     except OSError as e:
-        raise DataError(folder, f"cannot be read ({e.strerror})", "Make it readable") from None
+        raise DataError(folder, f"cannot be read ({e.strerror})", "Give a folder that can be read") from None
+
+
+# %% ../../nbs/1_data/01_files.ipynb #f15m
+def is_folder(
+    path: Path,  # File or folder
+    needed: bool = False,  # Would it be missed?
+) -> bool:
+    "Whether a folder is there; `DataError` where that cannot be told of one that would be missed."
+    try:
+        return path.is_dir()
+    except OSError as e:
+        if needed:
+            raise DataError(path, f"cannot be read ({e.strerror})", "Make it readable, or remove it") from None
+        return False
+
+
+def check_makeable(
+    folder: Path,  # To be made, with the folders above it
+):
+    "`DataError` where it could not be made; what this makes, it removes again."
+    missing = [p for p in folder.parents if not os.path.lexists(p)]
+    try:
+        part = part_of(folder)
+        part.mkdir(parents=True, exist_ok=True)
+        remove(part)
+    except OSError as e:
+        raise DataError(folder, f"cannot be made ({e.strerror})", "Choose another folder") from None
+    finally:
+        for p in missing:
+            with suppress(OSError):
+                p.rmdir()
 
 
 def check_name(
     path: Path,  # File that will be read
+    folder: Path,  # The data set it lies in; what is above is not judged
 ):
     "`DataError` for a name that no message and no table could hold."
-    if not str(path).isprintable():
+    name = str(path.relative_to(folder))
+    if not all(c.isprintable() or unicodedata.category(c) == "Zs" for c in name):  # Zs: blanks of any kind
         raise DataError(path, "has a name that is not UTF-8, or holds control characters", "Rename it")
 
 

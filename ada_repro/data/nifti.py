@@ -256,7 +256,9 @@ def affine_faults(
     tilted = abs(axes[2, up]) < np.cos(np.pi / 6)
     yield tilted, "has slices tilted by more than 30 degrees", "Resample it to axial slices"
     not_axial = f"is not axial: slices {mm[up]:.2f} mm apart of voxels up to {mm.max():.2f} mm"
-    yield mm[up] < 0.99 * mm.max(), not_axial, "Use the axial scan"
+    across = np.delete(mm, up)
+    is_cubic = np.ptp(across) < 0.01 * mm.max() and mm[up] > 0.5 * mm.max()  # in 3D slices may be thinner than pixels
+    yield mm[up] < 0.99 * mm.max() and not is_cubic, not_axial, "Use the axial scan"
 
 
 # %% ../../nbs/1_data/02_nifti.ipynb #n15
@@ -272,6 +274,7 @@ class Scan:
     stored: np.ndarray  # (4,4), of the axes as they were stored
     oriented: bool  # Whether the file states where it lies
     step: float  # Between two values that the file can hold; 0 for floats
+    pixdim: np.ndarray = None  # (3,) mm, the voxel size that is stated for the axes as they were stored; 0: none
 
 
 # %% ../../nbs/1_data/02_nifti.ipynb #n16
@@ -301,7 +304,7 @@ def place_scan(
     path: Path,  # For the message
     h,  # NIfTI header, judged
     orientation: str,  # 'header' or 'grid', as for `read_nifti`
-    like: Scan = None,  # As for `read_nifti`
+    like=None,  # As for `read_nifti`
 ) -> tuple:  # (4,4) mm, of the axes as they are stored; whether the file stated it
     "Where the voxels lie; `DataError` when that is not known."
     shape, pixdim, stated = axes_of(h), pixel_sizes(h), stated_affines(h)
@@ -319,7 +322,7 @@ def place_scan(
 def read_nifti(
     path: Path,  # .nii.gz or .nii
     orientation: str = "header",  # 'grid': a file that does not state its orientation lies as its voxels are stored
-    like: Scan = None,  # On whose grid such a file lies
+    like=None,  # `Scan` or `Volume` on whose grid such a file lies
 ) -> Scan:
     "One NIfTI file, read to its checksum, axes turned to RAS+; `DataError` for whatever is wrong."
     path = find_nifti(Path(path))
@@ -332,4 +335,5 @@ def read_nifti(
     affine = stored @ nib.orientations.inv_ornt_aff(turn, values.shape)
     values = np.asfortranarray(nib.apply_orientation(values, turn))
     mm = np.linalg.norm(affine[:3, :3], axis=0)
-    return Scan(path, values, affine, mm, hashlib.sha256(raw).hexdigest(), stored, oriented, step)
+    sha256 = hashlib.sha256(raw).hexdigest()
+    return Scan(path, values, affine, mm, sha256, stored, oriented, step, pixel_sizes(h))

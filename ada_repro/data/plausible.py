@@ -106,6 +106,14 @@ class Limits:
     def __post_init__(self):
         check_choice("contrast", self.contrast, CONTRASTS)
 
+    def remedy(
+        self,
+        option: str,  # The field that a mask violates
+    ) -> str:
+        "What to do about it; those of grey matter are not for choice."
+        other = "" if self == Limits() else f", or set {option}"
+        return f"Give the mask of this scan, on its grid{other}"
+
 
 GREY_MATTER = Limits()
 
@@ -130,23 +138,28 @@ def place_faults(
     limits: Limits = GREY_MATTER,  # How it may look
 ):
     "Where the marked structure cannot be: (is it bad, fault, remedy)."
-    remedy, name = "Give the mask of this scan, on its grid", limits.structure
+    name = limits.structure
     voxels = np.argwhere(mask.values.T == 1)[:, ::-1]
     if not len(voxels):
         return
     counts = np.bincount(voxels[:, 2])
     area = np.median(counts[counts > 0]) * mask.mm[0] * mask.mm[1]
     low, high = limits.area_mm2 or (0, np.inf)
-    yield not low <= area <= high, f"marks {area:.1f} mm2 as {name} in a slice, not {low:g} to {high:g}", remedy
+    yield (
+        not low <= area <= high,
+        f"marks {area:.1f} mm2 as {name} in a slice, not {low:g} to {high:g}",
+        limits.remedy("area_mm2"),
+    )
     width, depth = spread_mm(voxels, 0, mask.mm[0]), spread_mm(voxels, 1, mask.mm[1])
     deeper = f"marks {name} that is deeper ({depth:.1f} mm, sd) than wide ({width:.1f} mm), as if transposed"
-    yield width < limits.width_to_depth * depth, deeper, remedy
+    yield width < limits.width_to_depth * depth, deeper, limits.remedy("width_to_depth")
     judged = voxels[cord.any((0, 1))[voxels[:, 2]]]
     outside = 1 - cord[tuple(judged.T)].mean() if len(judged) else 0
-    yield outside > limits.outside_cord, f"has {outside:.0%} of its {name} outside the cord", remedy
+    beyond = f"has {outside:.0%} of its {name} outside the cord"
+    yield outside > limits.outside_cord, beyond, limits.remedy("outside_cord")
     off = np.abs((voxels.mean(0) + 0.5) / mask.values.shape - 0.5)[:2].max()
     at_edge = f"has its {name} at the edge of the image ({off:.0%} of its side from the centre)"
-    yield central and off > limits.off_centre, at_edge, remedy
+    yield central and off > limits.off_centre, at_edge, limits.remedy("off_centre")
 
 
 # %% ../../nbs/1_data/03_plausible.ipynb #p15

@@ -4,6 +4,7 @@
 
 # %% auto #0
 __all__ = [
+    "UNREADABLE",
     "COLUMNS",
     "sampling_matrix",
     "used",
@@ -17,6 +18,7 @@ __all__ = [
     "held_out",
     "split_by_fold",
     "some_people",
+    "reason",
     "load_slices",
     "load_rescans",
     "check_slices",
@@ -28,13 +30,15 @@ __all__ = [
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.sparse import csr_array
 
-from ..core import DataError, as_target, check_tensor
+from ..core import DataError, as_target, check_tensor, dims
 from .tables import read_table
 
 
@@ -93,7 +97,9 @@ def zscore(
     x = images[:, seen]
     mean = x.mean(1, dtype=np.float64)[:, None, None]
     std = x.std(1, dtype=np.float64)[:, None, None]
-    return np.where(seen, (images - mean) / np.maximum(std, 1e-6), 0).astype(np.float32)
+    peak = np.abs(x).max(1).astype(np.float64)[:, None, None]
+    least = 1e-6 * peak.clip(1e-200, 1)  # what is constant stays constant, however small its numbers
+    return np.where(seen, (images - mean) / np.maximum(std, least), 0).astype(np.float32)
 
 
 # %% ../../nbs/1_data/06_slices.ipynb #c13
@@ -144,7 +150,10 @@ def check_split(
     where,  # For the message
     table: pd.DataFrame,  # Columns `person` and `split`
 ):
-    "Somebody everywhere, nobody on both sides; else a `DataError`."
+    "Somebody everywhere, on one side that there is; else a `DataError`."
+    odd = sorted({str(split) for split in table.split} - {"train", "val"})
+    if odd:
+        raise DataError(where, f"has the split {odd[0]!r}", "Call it train or val")
     nobody = table.person.isna() | (table.person.astype(str).str.strip() == "")
     if nobody.any():
         fault = f"names no person in {nobody.sum()} of {len(table)} rows"
@@ -202,6 +211,16 @@ def some_people(
 
 
 # %% ../../nbs/1_data/06_slices.ipynb #c18
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, TypeError, SyntaxError, MemoryError, BadZipFile, TokenError)
+
+
+def reason(
+    e: Exception,  # What a reader raised
+) -> str:
+    "Why a file could not be read, on one line."
+    return str(e).partition("\n")[0] or type(e).__name__
+
+
 COLUMNS = {
     "site": str,
     "subject": str,
@@ -214,6 +233,7 @@ COLUMNS = {
 }
 
 
+# %% ../../nbs/1_data/06_slices.ipynb #c18l
 def load_slices(
     folder: Path,  # What `prepare` wrote
     fold: str = "paper",  # `paper`: the data's own split; or a site, which validates while all others train
@@ -225,11 +245,12 @@ def load_slices(
         images = torch.from_numpy(np.load(folder / "images.npy", allow_pickle=False))
         targets = torch.from_numpy(np.load(folder / "targets.npy", allow_pickle=False))
         table = read_table(folder / "slices.csv")[list(COLUMNS)].astype(COLUMNS)
-    except (OSError, ValueError, KeyError, EOFError, TypeError) as e:
-        raise DataError(folder, f"holds no prepared slices ({str(e).splitlines()[0]})", remedy) from None
-    counts = f"{len(images)} images, {len(targets)} targets and {len(table)} rows"
-    if images.ndim != 4 or targets.shape[2:] != images.shape[2:] or not len(images) == len(targets) == len(table):
-        raise DataError(folder, f"holds {counts} that do not fit", remedy)
+    except UNREADABLE as e:
+        raise DataError(folder, f"holds no prepared slices ({reason(e)})", remedy) from None
+    is_whole = images.ndim == targets.ndim == 4 and images.shape[2:] == targets.shape[2:]
+    if not is_whole or not len(images) == len(targets) == len(table):
+        shapes = f"images {dims(images.shape)}, targets {dims(targets.shape)} and {len(table)} rows"
+        raise DataError(folder, f"holds {shapes}, which do not fit", remedy)
     table = split_by_fold(table, fold, folder)
     check_split(folder, table)
     return Slices(images, targets, table)
@@ -242,10 +263,15 @@ def load_rescans(
     "The same slices, scanned again; `DataError` where a data set has none."
     folder = Path(folder)
     try:
-        return torch.from_numpy(np.load(folder / "rescans.npy", allow_pickle=False))
-    except (OSError, ValueError, EOFError) as e:
-        fault = f"holds no rescans ({str(e).splitlines()[0]})"
-        raise DataError(folder, fault, "Prepare a data set in which people were scanned twice") from None
+        rescans = torch.from_numpy(np.load(folder / "rescans.npy", allow_pickle=False))
+        shape = np.load(folder / "images.npy", mmap_mode="r").shape
+    except UNREADABLE as e:
+        remedy = "Prepare a data set in which people were scanned twice"
+        raise DataError(folder, f"holds no rescans ({reason(e)})", remedy) from None
+    if rescans.shape != shape:
+        fault = f"holds rescans {dims(rescans.shape)}, which do not fit its images {dims(shape)}"
+        raise DataError(folder, fault, "Run the prepare stage again")
+    return rescans
 
 
 # %% ../../nbs/1_data/06_slices.ipynb #k02

@@ -34,7 +34,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..core import DataError, name_seed
-from .files import is_there, list_folder, namesakes, stem
+from .files import is_folder, is_there, list_folder, namesakes, stem
 from .plausible import GREY_MATTER, Limits
 from .volume import Rules, inspect_volume
 
@@ -117,7 +117,8 @@ def people_folders(
     folder: Path,  # Of a data set, or of derivatives
 ) -> list:
     "The folders of people; `DataError` for one that is left out because of large letters."
-    people = [p for p in list_folder(folder) if p.name.lower().startswith("sub-") and p.is_dir()]
+    people = [p for p in list_folder(folder) if p.name.lower().startswith("sub-")]
+    people = [p for p in people if is_folder(p, needed=True)]
     for p in people:
         if not p.name.startswith("sub-"):
             raise DataError(p, "is a person's folder, but does not begin with sub- in small letters", "Rename it")
@@ -270,7 +271,8 @@ def walk(
     for s in tqdm(subjects, desc=desc, unit="subject"):
         volume, faults = inspect_subject(s, orientation)
         if volume:
-            twin = first_of.setdefault(volume.content, s.subject)
-            if twin != s.subject:
-                faults = [DataError(s.image, f"is the same scan as {twin}", "Put the right scan there"), *faults]
+            twin = first_of.setdefault(volume.content, s)
+            if twin.image != s.image:
+                fault = f"is the same scan as {twin.subject}"
+                faults = [DataError(s.image, fault, "Put the right scan there"), *faults]
         yield s, volume, faults

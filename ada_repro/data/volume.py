@@ -4,6 +4,8 @@
 
 # %% auto #0
 __all__ = [
+    "note_on_trust",
+    "content_of",
     "Volume",
     "Rules",
     "read_mask",
@@ -40,6 +42,21 @@ from .nifti import Scan, read_nifti
 
 
 # %% ../../nbs/1_data/04_volume.ipynb #c23
+def note_on_trust(
+    name: str,  # Of a file
+) -> str:
+    "What is noted of a file whose orientation was taken on trust."
+    return f"{name}: states no orientation, taken to lie as it is stored"
+
+
+def content_of(
+    image: np.ndarray,  # (H,W,D) float32
+) -> str:
+    "SHA-256 of the voxels, however stored."
+    return hashlib.sha256(f"{image.shape}".encode() + image.tobytes("A")).hexdigest()
+
+
+# %% ../../nbs/1_data/04_volume.ipynb #c23v
 @dataclass
 class Volume:
     "A checked scan: axes to the right, to the front, upwards; axial slices last."
@@ -54,6 +71,7 @@ class Volume:
     content: str  # SHA-256 of the voxels, however stored
     limits: Limits = GREY_MATTER  # What was awaited
     affine: np.ndarray = None  # (4,4), of the turned axes
+    stored: np.ndarray = None  # (4,4), of the axes as they were stored
     unoriented: list = field(default_factory=list)  # Names of files whose orientation was taken on trust
 
     @property
@@ -77,8 +95,7 @@ class Volume:
         if self.masks.any() and not self.contrast.is_seen(self.limits.contrast):
             shown = f"{self.contrast.ratio:.2f} times its rim, {self.contrast.in_noise:.1f} times the noise"
             notes.append(f"{self.name}: {name} shows no contrast ({shown}); are the axes those of the mask?")
-        notes += [f"{file}: states no orientation, taken to lie as it is stored" for file in self.unoriented]
-        return notes
+        return [*notes, *map(note_on_trust, self.unoriented)]
 
 
 # %% ../../nbs/1_data/04_volume.ipynb #c26
@@ -206,9 +223,10 @@ def inspect_volume(
         slice_mm=float(image.mm[2]),
         name=image.path.name,
         files={scan.path: scan.sha256 for scan in scans},
-        content=hashlib.sha256(f"{image.values.shape}".encode() + image.values.tobytes("A")).hexdigest(),
+        content=content_of(image.values),
         limits=rules.limits,
         affine=image.affine,
+        stored=image.stored,
         unoriented=[scan.path.name for scan in scans if not scan.oriented],
     ), []
 

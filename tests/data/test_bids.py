@@ -5,16 +5,21 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import nibabel as nib
 import numpy as np
 import pytest
 from scans import DEPTH, SIDE, arrays, spoil, write
 
-from ada_repro.core import DataError
+from ada_repro.core import ROOT, DataError
 from ada_repro.data.bids import Bids
 from ada_repro.data.datasets import check, check_dataset, list_left_out, list_subjects, main, prepare
 from ada_repro.data.slices import load_rescans, load_slices
+from ada_repro.data.subjects import Subject, walk
 
 # The open data's layout, without the open data
 
@@ -266,7 +271,10 @@ def test_a_lesion_has_limits_of_its_own(own, tmp_path):
     assert check("bids", own, how=Bids(**LESION, area_mm2=("none",))) == []
     assert check("bids", own, how=Bids(**LESION, area_mm2=(60, 120))) != []
     write(mask, np.zeros((SIDE, SIDE, DEPTH), np.uint8))
-    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION, area_mm2=["none"], contrast="any")
+    how = LESION | {"area_mm2": ["none"], "contrast": "any"}
+    with pytest.raises(DataError, match=r"no slice left for validation .dropped: 3 no lesion.\. Correct the masks"):
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, **how)
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **how, val_share=0.4)
     assert "sub-10" not in set(s.table.subject) and len(s) == 5 * DEPTH
 
 
@@ -535,3 +543,350 @@ def test_several_masks_are_named_each(own):
     shutil.copy(mask, mask.with_name("sub-10_lesion.nii.gz"))
     (problem,) = check("bids", own, how=Bids(**LESION))
     assert "sub-10_T2w_lesion.nii.gz and " in problem and "sub-10_lesion.nii.gz" in problem
+
+
+# Whose mask is it, and who is not there
+
+
+def write_person(folder, person, seed, entities="", where="anat", mask=True):
+    "One more scan of somebody, with its mask beside it."
+    image, marked, _ = arrays(seed=seed, shift=(3, -2))
+    at = folder / f"sub-{person}" / where
+    write(at / f"sub-{person}{entities}_T2w.nii.gz", image)
+    if mask:
+        write(at / f"sub-{person}{entities}_T2w_lesion.nii.gz", (marked == 1).astype(np.uint8))
+
+
+@pytest.mark.parametrize("mask", [True, False])
+def test_sessions_in_folders_alone_are_refused(mask, own, tmp_path):
+    "The mask of one session must not be read as that of another of the same name."
+    write_person(own, "20", 50, where="ses-1/anat")
+    write_person(own, "20", 60, where="ses-2/anat", mask=mask)
+    with pytest.raises(DataError) as e:
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    assert [str(e.value)] == check("bids", own, how=Bids(**LESION))
+    first, second = (f"{own}/sub-20/ses-{i}/anat/sub-20_T2w.nii.gz" for i in (1, 2))
+    remedy = "Put the session into the names: sub-20_ses-2_T2w."
+    assert str(e.value) == f"{second}: has the name of another scan, {first}. {remedy}"
+
+
+def test_a_scan_in_a_second_folder_is_refused_but_its_link_is_not(own):
+    (own / "sub-10" / "again").symlink_to("anat")
+    assert [s.subject for s in list_subjects("bids", own, how=Bids(**LESION))].count("sub-10") == 1
+    assert check("bids", own, how=Bids(**LESION)) == []
+    write_person(own, "10", 60, where="old", mask=False)
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "has the name of another scan" in problem and problem.endswith("Rename one of them, or remove it.")
+
+
+def test_one_scan_under_one_name_is_seen(challenge):
+    def twice(folder):
+        images = [folder / f"site1-sc0{i}-image.nii.gz" for i in (1, 1)]
+        images[1] = folder / "again" / images[1].name
+        masks = [folder / "site1-sc01-mask-r1.nii.gz"]
+        return [Subject("s", "sc01", "anna", "train", image, masks) for image in images]
+
+    (challenge / "again").mkdir()
+    shutil.copy(challenge / "site1-sc01-image.nii.gz", challenge / "again")
+    found = [[str(e) for e in faults] for _, _, faults in walk(twice(challenge))]
+    assert found[0] == [] and "again/site1-sc01-image.nii.gz: is the same scan as sc01" in found[1][0]
+    shutil.rmtree(challenge / "again")
+
+
+@pytest.mark.parametrize("name", ["Sub-20_T2w", "sub-20_T2W", "SUB-20_t2w"])
+def test_a_scan_named_in_other_letters_is_refused(name, own):
+    write_person(own, "20", 50)
+    scan = own / "sub-20" / "anat" / "sub-20_T2w.nii.gz"
+    scan.rename(scan.with_name(f"{name}.nii.gz"))
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert problem.endswith(f"{name}.nii.gz: differs from a scan sub-*_T2w in large and small letters. Rename it.")
+
+
+@pytest.mark.parametrize(
+    "name", ["20_T2w", "sub-20_T2w (1)", "sub-20-T2w", "sub-20_T2w_v2", "sub-20_T2w_", "../a/b/c/d/sub-20_T2w"]
+)
+def test_a_mask_whose_scan_is_not_there_is_left_out_with_a_word(name, own):
+    write_person(own, "20", 50)
+    scan = own / "sub-20" / "anat" / "sub-20_T2w.nii.gz"
+    (own / "sub-20" / "a" / "b" / "c" / "d").mkdir(parents=True)
+    scan.rename(scan.parent / f"{name}.nii.gz")
+    told = ["sub-20: no scan *_T2w", "sub-20_T2w: a mask, but no scan of that name"]
+    assert list_left_out("bids", own, Bids(**LESION)) == told
+    assert check("bids", own, how=Bids(**LESION)) == []
+
+
+def test_a_session_whose_scan_was_removed_is_left_out_and_the_rest_is_read(own):
+    for session in ("ses-1", "ses-2"):
+        for suffix, values in (("T2w", arrays(7)[0]), ("T2w_lesion", arrays(7)[1])):
+            write(own / "sub-20" / session / "anat" / f"sub-20_{session}_{suffix}.nii.gz", values)
+    (own / "sub-20" / "ses-2" / "anat" / "sub-20_ses-2_T2w.nii.gz").unlink()
+    told = ["sub-20_ses-2_T2w: a mask, but no scan of that name"]
+    assert list_left_out("bids", own, Bids(**LESION)) == told
+    assert "sub-20_ses-1" in {s.subject for s in list_subjects("bids", own, how=Bids(**LESION))}
+
+
+@pytest.mark.parametrize("name", ["20_T2w", "sub-20_T1w", "sub-20_T2w.nii.gz", "../a/b/c/d/sub-20_T2w"])
+def test_whoever_has_no_scan_is_left_out_with_a_word(name, own, tmp_path, capsys):
+    write_person(own, "20", 50, mask=False)
+    scan = own / "sub-20" / "anat" / "sub-20_T2w.nii.gz"
+    (own / "sub-20" / "a" / "b" / "c" / "d").mkdir(parents=True)
+    scan.rename(scan.parent / f"{name}.nii.gz")
+    write_person(own, "30", 60, mask=False)
+    assert list_left_out("bids", own, Bids(**LESION)) == ["sub-20: no scan *_T2w", "sub-30"]
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    assert "left out, without a mask: 2 (sub-20: no scan *_T2w, sub-30)" in capsys.readouterr().out
+    report = json.loads((tmp_path / "slices" / "report.json").read_text())
+    assert report["left_out"] == ["sub-20: no scan *_T2w", "sub-30"]
+
+
+def test_a_mask_of_somebody_who_is_not_there_is_left_out_with_a_word(own):
+    at = own / "derivatives" / "labels"
+    for name in ("sub-40_T2w_lesion", "sub-10_space-template_T2w_lesion", "sub-10_T1w_lesion"):
+        write(at / name.partition("_")[0] / f"{name}.nii.gz", arrays()[1])
+    (own / os.fsdecode(b"sub-\xff")).mkdir()
+    assert list_left_out("bids", own, Bids(**LESION)) == [
+        "sub-\\udcff: no scan *_T2w",
+        "sub-40_T2w: a mask, but no scan of that name",
+    ]
+    assert check("bids", own, how=Bids(**LESION)) == []
+
+
+@pytest.mark.parametrize("name", ["sub-", "sub-_x"])
+def test_a_scan_of_nobody_is_one_line(name, own):
+    write(own / name / f"{name}_T2w.nii.gz", arrays()[0])
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert f"{name}_T2w.nii.gz: names nobody. Name the person" in problem
+
+
+@pytest.mark.parametrize("link", ["folder", "hard", "soft"])
+def test_one_mask_by_two_paths_is_one_mask(link, own):
+    before = [s.subject for s in list_subjects("bids", own, how=Bids(**LESION))]
+    mask = own / "sub-002" / "anat" / "sub-002_T2w_lesion.nii.gz"
+    version = own / "derivatives" / "v1" / "sub-002"
+    version.mkdir(parents=True)
+    mask.rename(version / mask.name)
+    if link == "folder":
+        (own / "derivatives" / "latest").symlink_to("v1")
+    if link == "hard":
+        os.link(version / mask.name, mask)
+    if link == "soft":
+        mask.symlink_to(version / mask.name)
+    assert [s.subject for s in list_subjects("bids", own, how=Bids(**LESION))] == before
+    assert check("bids", own, how=Bids(**LESION)) == []
+
+
+@pytest.mark.parametrize("blank", [" ", "\u00a0", "\u3000"])
+def test_names_may_hold_blanks_of_any_kind(blank, own, tmp_path):
+    write_person(own, f"A{blank}B", 50)
+    moved = own.rename(tmp_path / f"my{blank}data\n")
+    assert check("bids", moved, how=Bids(**LESION)) == []
+    s = prepare("bids", moved, tmp_path / "slices", 0.5, 40, **LESION)
+    assert f"A{blank}B" in set(s.table.person) and load_slices(tmp_path / "slices").table.equals(s.table)
+
+
+def test_a_message_is_one_line_whatever_the_names(own):
+    mask = own / "sub-002" / "anat" / "sub-002_T2w_lesion.nii.gz"
+    for folder in ("a\nb", os.fsdecode(b"\xff")):
+        second = own / "derivatives" / folder / "sub-002"
+        second.mkdir(parents=True)
+        shutil.copy(mask, second)
+    (problem,) = check("bids", own, how=Bids(**LESION))
+    assert "several masks" in problem and problem.isprintable() and problem.encode()
+    for name in (b"sub-002_\xff.nii.gz", b"sub-002_a\nb.nii.gz"):
+        (own / "sub-002" / os.fsdecode(name)).touch()
+    (problem,) = check("bids", own)
+    assert "there are" in problem and problem.isprintable() and problem.encode()
+
+
+# Rescans that are none, and how they lie
+
+
+@pytest.mark.parametrize("of", ["001_ses-1", "002", "10"])
+def test_a_copy_is_no_rescan(of, own, tmp_path, capsys):
+    "Neither of its own scan, nor of that of somebody else, before it or after it."
+    write_person(own, "002", 70, "_run-2", mask=False)
+    write_person(own, "10", 71, "_run-2", mask=False)
+    prepare("bids", own, tmp_path / "sound", 0.5, 40, **LESION)
+    (again,) = own.rglob("sub-002_run-2_T2w.nii.gz")
+    (scan,) = own.rglob(f"sub-{of}_T2w.nii.gz")
+    again.write_bytes(gzip.compress(gzip.decompress(scan.read_bytes()), 1))
+    capsys.readouterr()
+    table = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION).table
+    note = f"{again}: is the same scan as sub-{of}. Put the right scan there."
+    assert f"note: {note}" in capsys.readouterr().out
+    told = json.loads((tmp_path / "slices" / "rescans.json").read_text())
+    assert told["notes"] == [note] and list(told["manifest"]) == ["sub-10/anat/sub-10_run-2_T2w.nii.gz"]
+    sound, left = load_rescans(tmp_path / "sound"), load_rescans(tmp_path / "slices")
+    copied = table.subject.eq("sub-002").to_numpy(copy=True)
+    assert left[copied].isnan().all() and np.array_equal(left[~copied], sound[~copied], equal_nan=True)
+
+
+def test_two_rescans_are_not_the_same(own, tmp_path):
+    write_person(own, "002", 70, "_run-2", mask=False)
+    write_person(own, "10", 70, "_run-2", mask=False)
+    table = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION).table
+    (note,) = json.loads((tmp_path / "slices" / "rescans.json").read_text())["notes"]
+    assert "sub-10_run-2_T2w.nii.gz: is the same scan as sub-002_run-2_T2w. Put the right scan there." in note
+    there = ~load_rescans(tmp_path / "slices").isnan().flatten(1).any(1).numpy()
+    assert set(table.subject[there]) == {"sub-002"}
+
+
+def without_orientation(path):
+    "The same file, which does not state how it lies."
+    image = nib.load(path)
+    image.set_sform(image.affine, 0)
+    image.set_qform(image.affine, 0)
+    path.write_bytes(gzip.compress(image.to_bytes(), 6, mtime=0))
+
+
+@pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "RAI"])
+def test_a_rescan_that_states_nothing_lies_as_its_scan_is_stored(axes, own, tmp_path):
+    (scan,) = own.rglob("sub-002_T2w.nii.gz")
+    again = scan.with_name("sub-002_run-2_T2w.nii.gz")
+    shutil.copy(scan, again)
+    for path in (scan, again, scan.with_name("sub-002_T2w_lesion.nii.gz")):
+        image = nib.load(path)
+        turn = nib.orientations.ornt_transform(nib.io_orientation(image.affine), nib.orientations.axcodes2ornt(axes))
+        turned = image.as_reoriented(turn)
+        values = np.asarray(turned.dataobj)
+        write(path, 2 * values + 3 if path == again else values, turned.affine)
+    prepare("bids", own, tmp_path / "stated", 0.5, 40, "grid", **LESION)
+    without_orientation(again)
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, "grid", **LESION)
+    rescans, mine = load_rescans(tmp_path / "slices"), s.table.subject.eq("sub-002").to_numpy(copy=True)
+    assert np.allclose(rescans[mine], s.images[mine], atol=1e-4) and mine.sum() == DEPTH
+    assert np.array_equal(rescans, load_rescans(tmp_path / "stated"), equal_nan=True)
+    (note,) = json.loads((tmp_path / "slices" / "rescans.json").read_text())["notes"]
+    assert note == "sub-002_run-2_T2w.nii.gz: states no orientation, taken to lie as it is stored"
+
+
+def test_a_rescan_of_other_pixels_is_on_no_grid_whatever_it_states(own, tmp_path):
+    write_person(own, "002", 70, "_run-2", mask=False)
+    (again,) = own.rglob("sub-002_run-2_T2w.nii.gz")
+    write(again, np.asarray(nib.load(again).dataobj), np.diag([0.6, 0.6, 5, 1]))
+    without_orientation(again)
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, "grid", **LESION)
+    (note,) = json.loads((tmp_path / "slices" / "rescans.json").read_text())["notes"]
+    assert "sub-002_run-2_T2w.nii.gz: does not lie on the grid of sub-002_T2w.nii.gz" in note
+
+
+def test_a_rescan_that_cannot_be_read_is_noted_by_all(own, tmp_path, capsys):
+    write_person(own, "002", 70, "_run-2", mask=False)
+    (again,) = own.rglob("sub-002_run-2_T2w.nii.gz")
+    again.write_bytes(again.read_bytes()[:-50])
+    words = ["check", str(own), "--image_suffix", "T2w", "--label_suffix", "lesion"]
+    note = f"note: {again}: is cut short. Copy or download the file again."
+    assert main(words) == 0 and note in capsys.readouterr().out.splitlines()
+    prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION)
+    assert note in capsys.readouterr().out.splitlines()
+    assert json.loads((tmp_path / "slices" / "rescans.json").read_text()) == {"manifest": {}, "notes": [note[6:]]}
+    with pytest.raises(DataError, match="holds no rescans"):
+        load_rescans(tmp_path / "slices")
+
+
+# Sides without anybody, numbers of numpy, options by hand
+
+
+def test_a_person_at_two_sites_is_seen_before_anything_runs(own, tmp_path):
+    for i in (1, 2):
+        (sidecar := own / "sub-001" / f"ses-{i}" / "anat" / f"sub-001_ses-{i}_T2w.json").touch()
+        sidecar.write_text(json.dumps({"InstitutionName": ["Basel", "Bern"][i - 1]}))
+    (own / "participants.tsv").unlink()
+    check_dataset("bids", own, Bids(**LESION), ["paper"])
+    with pytest.raises(DataError, match="own, fold Bern: has 001 in training and in validation. Keep all"):
+        check_dataset("bids", own, Bids(**LESION), ["paper", "Bern"])
+
+
+@pytest.mark.parametrize("share, side", [(0, "train"), (1, "val")])
+def test_a_side_that_nobody_is_on_is_not_missed(share, side, own, tmp_path):
+    s = prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION, val_share=share)
+    assert set(s.table.split) == {side}
+
+
+def test_slices_that_are_all_dropped_are_counted(own, tmp_path):
+    for scan in own.rglob("*_T2w.nii.gz"):
+        cord = arrays(shift=(3, -2))[2]
+        mask = scan.with_name(scan.name.replace("_T2w", "_T2w_lesion"))
+        marked = np.asarray(nib.load(mask).dataobj).copy()
+        marked[..., 2], cord[..., :2] = 0, 0
+        write(mask, marked)
+        write(scan.with_name(scan.name.replace("_T2w", "_T2w_seg")), cord)
+    with pytest.raises(DataError, match="no slice left for training and validation .dropped: 6 no lesion, 12 no cord"):
+        prepare("bids", own, tmp_path / "slices", 0.5, 40, **LESION, cord_suffix="seg")
+    assert not (tmp_path / "slices").exists()
+
+
+def test_numbers_of_numpy_are_numbers(own, tmp_path):
+    plain = prepare("bids", own, tmp_path / "plain", 0.5, 40, **LESION)
+    for i, area in enumerate([np.array([2, 50]), (np.int64(2), np.float32(50)), np.array([2.0, 50.0])]):
+        out, how = tmp_path / str(i), {"val_share": np.float64(0.2), "off_centre": np.float32(0.5), "area_mm2": area}
+        s = prepare("bids", own, out, np.float32(0.5), np.int64(40), **LESION, **how)
+        assert s.images.equal(plain.images) and s.table.equals(plain.table)
+        report = json.loads((out / "report.json").read_text())
+        assert report["bids"]["area_mm2"] == [2, 50] and (report["spacing_mm"], report["crop_px"]) == (0.5, 40)
+    for wrong in (np.array([2]), np.array([[2, 50]]), np.array(["a", "b"]), np.zeros((2, 2)), np.array(3)):
+        with pytest.raises(ValueError, match="area_mm2 must be a") as e:
+            Bids(area_mm2=wrong)
+        assert "\n" not in str(e.value)
+
+
+def test_an_option_of_bids_means_bids(own, capsys):
+    words = ["check", str(own), "--image_suffix", "T2w", "--label_suffix", "lesion"]
+    assert main(words) == 0 and "sub-001_ses-1 1.0" in capsys.readouterr().out
+    assert main([*words, "--dataset", "gm_challenge"]) == 1
+    told = "--image_suffix is an option of bids, not of gm_challenge: leave it out\n"
+    assert capsys.readouterr().out == told
+    assert main(["check", str(own)]) == 1 and "no gm_challenge data" in capsys.readouterr().out
+
+
+# Folders that may not be looked at, as nobody but root may
+
+
+CLOSED = """
+import encodings.utf_8_sig  # while it may be read
+import os
+import sys
+from pathlib import Path
+import psutil
+from ada_repro.data.bids import Bids
+from ada_repro.core import DataError
+from ada_repro.data.datasets import check, prepare
+os.seteuid(65534)
+raw, out = map(Path, sys.argv[1:])
+print(check("bids", raw, how=Bids("T2w", "lesion")))
+try:
+    prepare("bids", raw, out, 0.5, 40, image_suffix="T2w", label_suffix="lesion")
+except DataError as e:
+    print(e)
+"""
+
+
+@pytest.mark.parametrize(
+    "link, words",
+    [
+        ("sub-002/anat/link.txt", "[]"),
+        ("sub-99", "sub-99: cannot be read (Permission denied). Make it readable, or remove it."),
+        ("derivatives", "derivatives: cannot be read (Permission denied). Make it readable, or remove it."),
+    ],
+)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_what_lies_in_a_closed_folder_is_one_line(link, words, own, tmp_path):
+    closed = tmp_path / "closed"
+    (closed / "in").mkdir(parents=True)
+    closed.chmod(0o700)
+    (own / link).symlink_to(closed / "in" / "x")
+    with TemporaryDirectory() as open_to_all:
+        Path(open_to_all).chmod(0o755)
+        raw = shutil.copytree(own, Path(open_to_all) / "own", symlinks=True)
+        command = [sys.executable, "-c", CLOSED, raw, closed / "new" / "slices"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and words in done.stdout, done.stderr
+    assert done.stdout.endswith("slices: cannot be made (Permission denied). Choose another folder.\n")
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "file/own", "nothing"])
+def test_a_folder_that_cannot_be_is_one_line(name, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (problem,) = check("bids", tmp_path / name, how=Bids(**LESION))
+    assert str(tmp_path) in problem and ("is not a folder" in problem or "cannot be read (File name" in problem)
+    assert main(["check", str(tmp_path / name)]) == 1 and len(capsys.readouterr().out.splitlines()) == 1

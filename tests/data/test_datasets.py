@@ -208,6 +208,69 @@ def test_a_challenge_that_is_not_compressed(copy, challenge, tmp_path):
     assert "site1-sc01-image.nii.gz: stands there a second time" in problem
 
 
+def everything(folder):
+    "All files below a folder, and what is in them."
+    return {str(p.relative_to(folder)): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "out, words",
+    [
+        ("raw", "would replace raw data"),
+        ("raw/derivatives", "holds what prepare did not write, such as masks.txt"),
+        ("link/derivatives", "holds what prepare did not write, such as masks.txt"),
+        (".", "would replace raw data"),
+        ("results", "results: holds what prepare did not write, such as thesis.tex, and would be replaced. Choose"),
+        ("results/thesis.tex", "thesis.tex: is a file. Choose"),
+        ("results/thesis.tex/slices", "slices: cannot be made (Not a directory). Choose"),
+        ("x" * 300, "cannot be made (File name too long). Choose"),
+        ("new/" + "x" * 250, "cannot be made (File name too long). Choose"),
+    ],
+)
+def test_no_folder_but_its_own_is_replaced(out, words, copy, tmp_path):
+    (copy / "derivatives").mkdir()
+    (copy / "derivatives" / "masks.txt").write_text("of many hours")
+    (tmp_path / "link").symlink_to(copy)
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "thesis.tex").write_text("all of it")
+    before = everything(tmp_path)
+    with pytest.raises((DataError, ValueError), match=re.escape(words)) as e:
+        prepare("scgm", copy, tmp_path / out, 0.5, 40)
+    assert "\n" not in str(e.value) and everything(tmp_path) == before
+
+
+def test_a_checkout_may_lie_in_the_study_that_it_reads(copy):
+    before = everything(copy)
+    prepare("scgm", copy, copy / "code" / "data" / "slices", 0.5, 32)
+    assert before.items() <= everything(copy).items() and len(load_slices(copy / "code" / "data" / "slices"))
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_one_line(copy, tmp_path):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    with pytest.raises(DataError, match="slices: cannot be made .Permission denied"):
+        prepare("scgm", copy, tmp_path / "locked" / "slices", 0.5, 40)
+
+
+@pytest.mark.parametrize("there", [None, "empty", "linked", "half", "more"])
+def test_its_own_folder_is_replaced(there, challenge, tmp_path):
+    out = tmp_path / "slices"
+    if there == "empty":
+        out.mkdir()
+    if there == "linked":
+        out.symlink_to(tmp_path / "scratch")
+    if there in ("half", "more"):
+        prepare("scgm", challenge, out, 0.5, 32)
+        (out / "notes.txt").touch()
+    if there == "half":
+        (out / "notes.txt").unlink()
+        (out / "slices.csv").unlink()
+    assert prepare("scgm", challenge, out, 0.5, 40).images.shape[-1] == 40
+    assert {p.name for p in out.iterdir()} == {"images.npy", "targets.npy", "slices.csv", "report.json"}
+    rest = {"scratch"} if there == "linked" else set()
+    assert {p.name for p in tmp_path.iterdir()} == {"slices"} | rest and out.is_symlink() == (there == "linked")
+
+
 def test_an_older_result_survives_a_failure(copy, tmp_path):
     prepare("scgm", copy, tmp_path / "slices", 0.5, 40)
     (copy / "site1-sc01-image.nii.gz").unlink()

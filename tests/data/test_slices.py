@@ -1,6 +1,7 @@
 """Resampling checked by hand and on every processor; folds; prepared slices that are broken are refused."""
 
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,7 +13,16 @@ from scans import SIDE, arrays
 
 from ada_repro.core import ROOT, DataError
 from ada_repro.data.datasets import prepare
-from ada_repro.data.slices import Slices, load_slices, resample, sampling_matrix, some_people, split_by_fold
+from ada_repro.data.slices import (
+    Slices,
+    load_rescans,
+    load_slices,
+    resample,
+    sampling_matrix,
+    some_people,
+    split_by_fold,
+    zscore,
+)
 from ada_repro.data.tables import read_table, save_table
 
 
@@ -142,3 +152,83 @@ def test_people_called_like_numbers_and_nothing(challenge, tmp_path):
     again = load_slices(tmp_path / "s").table
     assert again.person.tolist() == table.person.tolist() == again.subject.tolist()
     assert again.person.nunique() == 40
+
+
+# Numbers of any size
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-8, 1.0, 1e4, 1e30])
+def test_the_scale_of_a_scan_changes_nothing(size):
+    image = np.moveaxis(arrays()[0], -1, 0)
+    seen = np.ones(image.shape[1:], bool)
+    assert np.allclose(zscore((image * size).astype(np.float32), seen), zscore(image, seen), atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 1e-30, 7, 1e30])
+def test_a_constant_slice_is_the_mean(value):
+    flat = np.full((2, 8, 8), value, np.float32)
+    assert (zscore(flat, np.ones((8, 8), bool)) == 0).all()
+
+
+@pytest.mark.parametrize("spacing_mm", [100, 500])
+def test_pixels_larger_than_a_scan_are_refused(spacing_mm, challenge, tmp_path):
+    with pytest.raises(DataError, match=f"is smaller than a pixel of {spacing_mm} mm. Lower spacing_mm"):
+        prepare("scgm", challenge, tmp_path / "s", spacing_mm, 40)
+
+
+# Prepared files that are spoilt
+
+
+@pytest.fixture(scope="module")
+def prepared(challenge, tmp_path_factory):
+    "Slices of a tiny challenge."
+    folder = tmp_path_factory.mktemp("prepared") / "slices"
+    prepare("scgm", challenge, folder, 0.5, 40)
+    return folder
+
+
+def header(old, new):
+    "Another word in the header of an array."
+
+    def spoiler(path):
+        raw = path.read_bytes()
+        assert old in raw
+        path.write_bytes(raw.replace(old, new))
+
+    return spoiler
+
+
+ARRAYS = {
+    "a number": lambda path: np.save(path, np.float32(3)),
+    "text": lambda path: np.save(path, np.full((80, 1, 40, 40), "a")),
+    "a flat one": lambda path: np.save(path, np.zeros((80, 40), np.float32)),
+    "another length": lambda path: np.save(path, np.zeros((3, 1, 8, 8), np.float32)),
+    "begins like a zip file": lambda path: path.write_bytes(b"PK\x03\x04junk"),
+    "several arrays": lambda path: np.savez(path.open("wb"), a=np.zeros(3)),
+    "nothing": lambda path: path.write_bytes(b""),
+    "a header without end": header(b"{'descr'", b"{{{descr'"),
+    "a header of zeros": header(b"'shape'", b"'sh\0pe'"),
+    "a header larger than any memory": header(b"(80, 1, 40, 40)", b"(9999999999999, 1, 40, 40)"),
+}
+
+
+@pytest.mark.parametrize("what", ARRAYS)
+@pytest.mark.parametrize("name", ["images", "rescans"])
+def test_a_spoilt_array_is_one_line(name, what, prepared, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "s")
+    np.save(folder / "rescans.npy", np.load(folder / "images.npy"))
+    read = {"images": load_slices, "rescans": load_rescans}[name]
+    assert len(read(folder)) == 80
+    ARRAYS[what](folder / f"{name}.npy")
+    with pytest.raises(DataError, match="holds (no )?(prepared slices|rescans|images)") as e:
+        read(folder)
+    assert str(e.value).isprintable()
+
+
+@pytest.mark.parametrize("split", ["test", "", "Train"])
+def test_a_side_that_is_none_is_refused(split, prepared, tmp_path):
+    folder = shutil.copytree(prepared, tmp_path / "s")
+    table = read_table(folder / "slices.csv")
+    save_table(table.assign(split=table.split.replace("val", split)), folder / "slices.csv")
+    with pytest.raises(DataError, match=f"has the split '{split}'. Call it train or val"):
+        load_slices(folder)

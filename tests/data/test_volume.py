@@ -1234,3 +1234,40 @@ def test_what_read_volume_cannot_be_told(files):
     with pytest.raises(DataError, match="is missing") as e:
         read_volume(files["scan"].with_name("a\nb.nii.gz"), files["one"])
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("mm", [(1, 1, 0.9), (1, 1, 0.98), (0.8, 0.8, 0.5), (0.5, 0.5, 0.5), (0.8, 0.6, 0.8)])
+def test_axial_slices_may_be_thinner_than_their_pixels(mm, tmp_path):
+    image, mask, _ = arrays()
+    affine = np.diag([*mm, 1])
+    scan, one = write(tmp_path / "scan.nii.gz", image, affine), write(tmp_path / "one.nii.gz", mask, affine)
+    v = read_volume(scan, one, limits=Limits(area_mm2=None))
+    assert (*v.spacing_mm, v.slice_mm) == pytest.approx(mm)
+
+
+@pytest.mark.parametrize("mm", [(3, 0.5, 0.5), (1, 0.8, 0.8), (0.5, 3, 0.5), (0.8, 0.6, 0.7), (1, 1, 0.4)])
+def test_sagittal_and_coronal_scans_are_refused(mm, tmp_path):
+    scan = write(tmp_path / "scan.nii.gz", arrays()[0], np.diag([*mm, 1]))
+    with pytest.raises(DataError, match="is not axial: slices"):
+        read_volume(scan, scan)
+
+
+@pytest.mark.parametrize(
+    "option, limits, of_cord",
+    [
+        ("area_mm2", Limits("lesion", area_mm2=(60, 99)), False),
+        ("width_to_depth", Limits("lesion", width_to_depth=9), False),
+        ("outside_cord", Limits("lesion", outside_cord=-1), True),
+        ("off_centre", Limits("lesion", off_centre=0), False),
+    ],
+)
+def test_a_limit_says_what_lifts_it(option, limits, of_cord, tmp_path):
+    image, mask, cord = arrays(shift=(1, 0))
+    scan, one = write(tmp_path / "scan.nii.gz", image), write(tmp_path / "one.nii.gz", (mask == 1).astype(np.uint8))
+    around = write(tmp_path / "cord.nii.gz", cord) if of_cord else None
+    with pytest.raises(DataError, match=f"Give the mask of this scan, on its grid, or set {option}.$"):
+        read_volume(scan, one, around, limits=limits)
+    small = np.zeros_like(mask)
+    small[32, 32] = 1
+    with pytest.raises(DataError, match="not 2 to 50. Give the mask of this scan, on its grid.$"):
+        read_volume(scan, write(tmp_path / "two.nii.gz", small))
