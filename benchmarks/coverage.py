@@ -191,9 +191,9 @@ PAGE = """# Do the intervals cover?
 `crossed_interval` around the mean of each, and counts how often it holds the truth: {draws} tables a case, {cases}
 cases (in `benchmarks/coverage.csv`, with those of the sections below but the last). Beside it stands the percentile
 bootstrap over seeds and subjects that was used here before ({resampled} of the tables, {resamples} resamples). The
-cases are {shares} mixtures of components (one source alone, mostly one, two, all three); three kinds of effects, for seeds, subjects and the rest alike
-(normal; lognormal, skewness 1.75; exponential, skewness 2); and three layouts (full; 3 to 28 slices a subject, the
-mean over slices; one cell in eight missing).
+cases are {shares} mixtures of components (one source alone, mostly one, two, all three); three kinds of effects, for
+seeds, subjects and the rest alike (normal; lognormal, skewness 1.75; exponential, skewness 2); and three layouts
+(full; 3 to 28 slices a subject, the mean over slices; one cell in eight missing).
 
 The lowest coverage in percent of an interval called 95 %, for each size, over all mixtures and layouts. Lowest of all:
 **{lowest} %**; of the bootstrap {bootstrap} %. Verdicts are read together, at 99.6 or 99.7 % each: of an
